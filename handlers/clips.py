@@ -1,0 +1,55 @@
+"""The values that cross the decoder's border: what part of a video is wanted, and what came out. No tensors library."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """The part of a request that decides which frames are wanted. Seconds; the part looked at is `[start, end)`."""
+
+    start_sec: float = 0.0
+    end_sec: float | None = None
+    num_clips: int = 1
+    num_crops: int = 1
+    stride_sec: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One clip's time span `[start_sec, end_sec)`, seconds from the stream's first timestamp."""
+
+    start_sec: float
+    end_sec: float
+
+
+@dataclass(frozen=True, slots=True)
+class WindowViews:
+    """The model input of one window: `views` is (num_crops, 3, T, size, size) float32, normalised."""
+
+    index: int
+    window: Window
+    views: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class VideoReport:
+    """What was learnt about the video while decoding; `warnings` are sentences for the client."""
+
+    duration_sec: float | None
+    width: int
+    height: int
+    fps: float | None
+    codec: str
+    frames_decoded: int
+    decode_ms: float
+    transform_ms: float
+    warnings: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)

@@ -1,0 +1,139 @@
+"""Every error of the package, in one tree.
+
+    PackageError                      base of both branches
+    |-- SetupError                    wrong configuration, archive or machine: refused at load or while packaging
+    |   |-- UnknownSpec
+    |   |-- InvalidConfig
+    |   |-- InvalidLabels
+    |   |-- InvalidCheckpoint
+    |   `-- RuntimeUnavailable
+    `-- RequestError                  one request failed; its neighbours in the batch are not affected
+        |-- InvalidOption        400
+        |-- MissingVideo         400
+        |-- InvalidEncoding      400
+        |-- VideoTooLarge        413
+        |-- UnsupportedVideo     415
+        |-- UndecodableVideo     422
+        |-- EmptyClip            422
+        |-- VideoTooLong         422
+        |-- FrameTooLarge        422
+        |-- InternalError        503
+        `-- DecodeTimeout        504
+
+The class name is the `type` on the wire; the HTTP status is a class attribute. A message says what is wrong, what was
+got and what is allowed, and never holds a path of the server, a header's value or a traceback.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import ClassVar
+
+
+class PackageError(Exception):
+    """Base of everything this package raises on purpose."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class SetupError(PackageError):
+    """The configuration, the archive or the machine is wrong; nothing can be served."""
+
+
+class UnknownSpec(SetupError):
+    """No spec has this name."""
+
+
+class InvalidConfig(SetupError):
+    """The `handler:` section of model-config.yaml holds an unknown key or a value that is not allowed."""
+
+
+class InvalidLabels(SetupError):
+    """The label file is unreadable, has duplicates, or does not have one label per class."""
+
+
+class InvalidCheckpoint(SetupError):
+    """The checkpoint's layout, keys or shapes do not fit the spec."""
+
+
+class RuntimeUnavailable(SetupError):
+    """The runtime, precision or device asked for cannot work here."""
+
+
+class RequestError(PackageError):
+    """One request failed. `status` is its HTTP status; the class name is its `type` on the wire."""
+
+    status: ClassVar[HTTPStatus] = HTTPStatus.SERVICE_UNAVAILABLE
+
+    @property
+    def type(self) -> str:
+        return type(self).__name__
+
+    def body(self) -> dict[str, int | str]:
+        """The JSON body of the answer, in TorchServe's own shape."""
+        return {"code": int(self.status), "type": self.type, "message": self.message}
+
+
+class InvalidOption(RequestError):
+    status = HTTPStatus.BAD_REQUEST
+
+
+class MissingVideo(RequestError):
+    status = HTTPStatus.BAD_REQUEST
+
+
+class InvalidEncoding(RequestError):
+    status = HTTPStatus.BAD_REQUEST
+
+
+class VideoTooLarge(RequestError):
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+
+class UnsupportedVideo(RequestError):
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+
+
+class UndecodableVideo(RequestError):
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+class EmptyClip(RequestError):
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+class VideoTooLong(RequestError):
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+class FrameTooLarge(RequestError):
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+class InternalError(RequestError):
+    """The server itself is at fault."""
+
+
+class DecodeTimeout(RequestError):
+    status = HTTPStatus.GATEWAY_TIMEOUT
+
+
+REQUEST_ERRORS: dict[str, type[RequestError]] = {
+    cls.__name__: cls
+    for cls in (
+        InvalidOption,
+        MissingVideo,
+        InvalidEncoding,
+        VideoTooLarge,
+        UnsupportedVideo,
+        UndecodableVideo,
+        EmptyClip,
+        VideoTooLong,
+        FrameTooLarge,
+        InternalError,
+        DecodeTimeout,
+    )
+}
+"""Wire type -> class, for crossing a process border and for clients' tests."""

@@ -1,0 +1,228 @@
+"""What a model is: architecture, preprocessing, published figures. Frozen values, no code that runs them.
+
+Sources, cited per spec by key:
+    tutorial   PyTorchVideo's Torch Hub inference tutorial (transform parameters, frames x rate, 30 frames per second)
+    zoo        PyTorchVideo's model zoo page (Kinetics-400 top-1 / top-5, parameters, FLOPs x views)
+    hub        pytorchvideo 0.1.5, `pytorchvideo/models/hub/*.py` (architecture arguments, weights URLs)
+    mmaction2  MMAction2's X3D page and configs (means, deviations, views, accuracy; the file names carry a hash)
+    here       trained by this repository, `python -m scripts.train_camera_motion`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from types import MappingProxyType
+from typing import Literal
+
+from handlers.errors import UnknownSpec
+
+Family = Literal["x3d", "slow", "slowfast"]
+Head = Literal["pytorchvideo", "mmaction2", "pyslowfast"]
+Source = Literal["tutorial", "zoo", "hub", "mmaction2", "here"]
+
+_HUB = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics"
+_MMACTION2 = "https://download.openmmlab.com/mmaction/recognition/x3d"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What the model's authors claim: percent, millions of parameters, GFLOPs of one view."""
+
+    top1: float
+    top5: float | None
+    params_m: float
+    flops_g: float
+    views: str
+    source: Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """Where published weights are: a URL, or `bundled`, a file name in this repository's weights folder."""
+
+    url: str | None = None
+    bundled: str | None = None
+    sha256_prefix: str | None = None
+    source: Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """One model family member with the preprocessing it was trained with.
+
+    A clip is `num_frames` frames picked uniformly from `clip_duration_sec` seconds of video. Frames are RGB, scaled to
+    [0, 1], normalised with `mean` and `std` (same for the three channels), the short side resized to `short_side`
+    pixels (bilinear) and a `crop_size` x `crop_size` square cut out.
+    """
+
+    name: str
+    family: Family
+    num_frames: int
+    sampling_rate: int
+    short_side: int
+    crop_size: int
+    frames_per_second: int = 30
+    mean: float = 0.45
+    std: float = 0.225
+    alpha: int | None = None
+    num_classes: int = 400
+    head: Head = "pytorchvideo"
+    architecture: Mapping[str, int | float | str]
+    published: Published
+    weights: Weights
+    preprocessing_source: Source = "tutorial"
+
+    def __post_init__(self) -> None:
+        if (self.family == "slowfast") != (self.alpha is not None):
+            raise ValueError(f"{self.name}: alpha belongs to slowfast alone, got {self.family} with alpha {self.alpha}")
+        if self.crop_size > self.short_side:
+            raise ValueError(f"{self.name}: crop {self.crop_size} is larger than the short side {self.short_side}")
+
+    @property
+    def clip_duration_sec(self) -> float:
+        """Seconds of video in one clip: `num_frames * sampling_rate / frames_per_second`, as the tutorial computes."""
+        return (self.num_frames * self.sampling_rate) / self.frames_per_second
+
+    @property
+    def clip_duration_exact(self) -> Fraction:
+        return Fraction(self.num_frames * self.sampling_rate, self.frames_per_second)
+
+    @property
+    def pathways(self) -> int:
+        return 2 if self.family == "slowfast" else 1
+
+
+def _x3d(length: int, crop: int, depth: float = 2.2) -> Mapping[str, int | float | str]:
+    return MappingProxyType({"input_clip_length": length, "input_crop_size": crop, "depth_factor": depth})
+
+
+_X3D_XS = ModelSpec(
+    name="x3d_xs",
+    family="x3d",
+    num_frames=4,
+    sampling_rate=12,
+    short_side=182,
+    crop_size=182,
+    architecture=_x3d(4, 160),
+    published=Published(top1=69.12, top5=88.63, params_m=3.79, flops_g=0.91, views="3x10", source="zoo"),
+    weights=Weights(url=f"{_HUB}/X3D_XS.pyth", source="hub"),
+)
+_X3D_S = replace(
+    _X3D_XS,
+    name="x3d_s",
+    num_frames=13,
+    sampling_rate=6,
+    architecture=_x3d(13, 160),
+    published=Published(top1=73.33, top5=91.27, params_m=3.79, flops_g=2.96, views="3x10", source="zoo"),
+    weights=Weights(url=f"{_HUB}/X3D_S.pyth", source="hub"),
+)
+_X3D_M = replace(
+    _X3D_XS,
+    name="x3d_m",
+    num_frames=16,
+    sampling_rate=5,
+    short_side=256,
+    crop_size=256,
+    architecture=_x3d(16, 224),
+    published=Published(top1=75.94, top5=92.72, params_m=3.79, flops_g=6.72, views="3x10", source="zoo"),
+    weights=Weights(url=f"{_HUB}/X3D_M.pyth", source="hub"),
+)
+_X3D_L = replace(
+    _X3D_XS,
+    name="x3d_l",
+    num_frames=16,
+    sampling_rate=5,
+    # The tutorial has no row for X3D-L; PySlowFast's X3D_L.yaml tests at 356 pixels, and the hub builds it with 312.
+    short_side=356,
+    crop_size=356,
+    architecture=_x3d(16, 312, 5.0),
+    published=Published(top1=77.44, top5=93.31, params_m=6.15, flops_g=26.64, views="3x10", source="zoo"),
+    weights=Weights(url=f"{_HUB}/X3D_L.pyth", source="hub"),
+    preprocessing_source="hub",
+)
+_SLOW_R50 = ModelSpec(
+    name="slow_r50",
+    family="slow",
+    num_frames=8,
+    sampling_rate=8,
+    short_side=256,
+    crop_size=256,
+    architecture=MappingProxyType({"model_depth": 50}),
+    published=Published(top1=74.58, top5=91.63, params_m=32.45, flops_g=54.52, views="3x10", source="zoo"),
+    weights=Weights(url=f"{_HUB}/SLOW_8x8_R50.pyth", source="hub"),
+)
+_SLOWFAST_R50 = ModelSpec(
+    name="slowfast_r50",
+    family="slowfast",
+    num_frames=32,
+    sampling_rate=2,
+    short_side=256,
+    crop_size=256,
+    alpha=4,
+    architecture=MappingProxyType({"model_depth": 50}),
+    published=Published(top1=76.94, top5=92.69, params_m=34.57, flops_g=65.71, views="3x10", source="zoo"),
+    weights=Weights(url=f"{_HUB}/SLOWFAST_8x8_R50.pyth", source="hub"),
+)
+_SLOWFAST_R101 = replace(
+    _SLOWFAST_R50,
+    name="slowfast_r101",
+    architecture=MappingProxyType({"model_depth": 101}),
+    published=Published(top1=77.90, top5=93.27, params_m=62.83, flops_g=127.20, views="3x10", source="zoo"),
+    weights=Weights(url=f"{_HUB}/SLOWFAST_8x8_R101.pyth", source="hub"),
+)
+_X3D_S_MMACTION2 = replace(
+    _X3D_S,
+    name="x3d_s_mmaction2",
+    mean=114.75 / 255,
+    std=57.38 / 255,
+    head="mmaction2",
+    published=Published(top1=73.2, top5=None, params_m=3.79, flops_g=2.96, views="3x10", source="mmaction2"),
+    weights=Weights(
+        url=f"{_MMACTION2}/facebook/x3d_s_facebook_13x6x1_kinetics400_rgb_20201027-623825a0.pth",
+        sha256_prefix="623825a0",
+        source="mmaction2",
+    ),
+    preprocessing_source="mmaction2",
+)
+_X3D_M_MMACTION2 = replace(
+    _X3D_M,
+    name="x3d_m_mmaction2",
+    mean=114.75 / 255,
+    std=57.38 / 255,
+    head="mmaction2",
+    published=Published(top1=75.6, top5=None, params_m=3.79, flops_g=6.72, views="3x10", source="mmaction2"),
+    weights=Weights(
+        url=f"{_MMACTION2}/facebook/x3d_m_facebook_16x5x1_kinetics400_rgb_20201027-3f42382a.pth",
+        sha256_prefix="3f42382a",
+        source="mmaction2",
+    ),
+    preprocessing_source="mmaction2",
+)
+
+SPECS: Mapping[str, ModelSpec] = MappingProxyType(
+    {
+        spec.name: spec
+        for spec in (
+            _X3D_XS,
+            _X3D_S,
+            _X3D_M,
+            _X3D_L,
+            _SLOW_R50,
+            _SLOWFAST_R50,
+            _SLOWFAST_R101,
+            _X3D_S_MMACTION2,
+            _X3D_M_MMACTION2,
+        )
+    }
+)
+"""Every spec by name; read-only."""
+
+
+def get_spec(name: str) -> ModelSpec:
+    """The spec of that name; raises UnknownSpec with the known names."""
+    try:
+        return SPECS[name]
+    except KeyError:
+        raise UnknownSpec(f"unknown spec {name!r}; known: {', '.join(SPECS)}") from None
