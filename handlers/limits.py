@@ -1,0 +1,44 @@
+"""What one request may cost. Every limit is a setting of model-config.yaml, `handler.limits.NAME`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds on one request; over a bound the request gets the contract's 413, 422 or 504, its neighbours nothing.
+
+    Defaults admit what phones and cameras record (8.3 megapixel frames, two hours) and keep the decoding process
+    within 500 MB above idle: FFmpeg keeps up to 17 decoded pictures of 1.5 bytes per pixel for H.264 and HEVC.
+    """
+
+    max_video_bytes: int = 200 * 1024 * 1024
+    """Bytes of the uploaded file; config.properties' max_request_size bounds the HTTP request as a whole."""
+    max_frame_pixels: int = 4096 * 2304
+    """Width x height of a decoded frame, pixels."""
+    max_video_sec: float = 4 * 3600.0
+    """Duration of the video, seconds."""
+    max_windows: int = 4096
+    """Windows (clips) of one request, and of one HTTP body."""
+    max_streams: int = 32
+    """Streams in the container."""
+    max_packets: int = 2_000_000
+    """Packets of the video stream that may be read, also while looking for a duration."""
+    max_frames_per_window: int = 20_000
+    """Frames in one window: bounds absurd frame rates."""
+    decode_timeout_sec: float = 20.0
+    """Wall time of decoding one request, seconds; the process is killed when it does not stop by itself."""
+    decode_memory_mb: int = 420
+    """Memory that decoding one request may take above an idle decoding process, MiB."""
+    max_alloc_mb: int = 32
+    """Largest single allocation inside FFmpeg, MiB; grows on its own to what `max_frame_pixels` needs."""
+    probe_bytes: int = 1024 * 1024
+    """How far FFmpeg may read to find out what streams there are, bytes."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            wanted = (int, float) if field.type == "float" else (int,)
+            if isinstance(value, bool) or not isinstance(value, wanted) or not value > 0:
+                raise ValueError(f"limits.{field.name} must be a positive {field.type}, got {value!r}")
