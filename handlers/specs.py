@@ -27,23 +27,55 @@ _MMACTION2 = "https://download.openmmlab.com/mmaction/recognition/x3d"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Published:
-    """What the model's authors claim: percent, millions of parameters, GFLOPs of one view."""
+class X3DArchitecture:
+    """Arguments of pytorchvideo's create_x3d; length and crop decide the head's pooling window, not the input size."""
 
+    input_clip_length: int
+    input_crop_size: int
+    depth_factor: float = 2.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResNetArchitecture:
+    """Arguments of create_resnet or create_slowfast; `fusion_kernel_frames` is SlowFast's alone."""
+
+    model_depth: int
+    fusion_kernel_frames: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """Top-1 percent with `views` (clips x crops); `reference_top1`: the same weights in their first authors' code."""
+
+    views: str
     top1: float
+    reference_top1: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What the model's authors claim: percent on Kinetics-400, millions of parameters, GFLOPs of one view.
+
+    `views` is clips x crops, as `evaluate --views` writes it; `accuracies` are all that were published, where more than
+    one was.
+    """
+
+    top1: float | None
     top5: float | None
     params_m: float
     flops_g: float
     views: str
+    accuracies: tuple[Accuracy, ...] = ()
     source: Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """Where published weights are: a URL, or `bundled`, a file name in this repository's weights folder."""
+    """Where published weights are: a URL, or file names in this repository's weights folder (with their labels)."""
 
     url: str | None = None
     bundled: str | None = None
+    bundled_labels: str | None = None
     sha256_prefix: str | None = None
     source: Source
 
@@ -69,7 +101,7 @@ class ModelSpec:
     alpha: int | None = None
     num_classes: int = 400
     head: Head = "pytorchvideo"
-    architecture: Mapping[str, int | float | str]
+    architecture: X3DArchitecture | ResNetArchitecture
     published: Published
     weights: Weights
     preprocessing_source: Source = "tutorial"
@@ -94,10 +126,6 @@ class ModelSpec:
         return 2 if self.family == "slowfast" else 1
 
 
-def _x3d(length: int, crop: int, depth: float = 2.2) -> Mapping[str, int | float | str]:
-    return MappingProxyType({"input_clip_length": length, "input_crop_size": crop, "depth_factor": depth})
-
-
 _X3D_XS = ModelSpec(
     name="x3d_xs",
     family="x3d",
@@ -105,8 +133,8 @@ _X3D_XS = ModelSpec(
     sampling_rate=12,
     short_side=182,
     crop_size=182,
-    architecture=_x3d(4, 160),
-    published=Published(top1=69.12, top5=88.63, params_m=3.79, flops_g=0.91, views="3x10", source="zoo"),
+    architecture=X3DArchitecture(input_clip_length=4, input_crop_size=160),
+    published=Published(top1=69.12, top5=88.63, params_m=3.79, flops_g=0.91, views="10x3", source="zoo"),
     weights=Weights(url=f"{_HUB}/X3D_XS.pyth", source="hub"),
 )
 _X3D_S = replace(
@@ -114,8 +142,8 @@ _X3D_S = replace(
     name="x3d_s",
     num_frames=13,
     sampling_rate=6,
-    architecture=_x3d(13, 160),
-    published=Published(top1=73.33, top5=91.27, params_m=3.79, flops_g=2.96, views="3x10", source="zoo"),
+    architecture=X3DArchitecture(input_clip_length=13, input_crop_size=160),
+    published=Published(top1=73.33, top5=91.27, params_m=3.79, flops_g=2.96, views="10x3", source="zoo"),
     weights=Weights(url=f"{_HUB}/X3D_S.pyth", source="hub"),
 )
 _X3D_M = replace(
@@ -125,8 +153,8 @@ _X3D_M = replace(
     sampling_rate=5,
     short_side=256,
     crop_size=256,
-    architecture=_x3d(16, 224),
-    published=Published(top1=75.94, top5=92.72, params_m=3.79, flops_g=6.72, views="3x10", source="zoo"),
+    architecture=X3DArchitecture(input_clip_length=16, input_crop_size=224),
+    published=Published(top1=75.94, top5=92.72, params_m=3.79, flops_g=6.72, views="10x3", source="zoo"),
     weights=Weights(url=f"{_HUB}/X3D_M.pyth", source="hub"),
 )
 _X3D_L = replace(
@@ -137,8 +165,8 @@ _X3D_L = replace(
     # The tutorial has no row for X3D-L; PySlowFast's X3D_L.yaml tests at 356 pixels, and the hub builds it with 312.
     short_side=356,
     crop_size=356,
-    architecture=_x3d(16, 312, 5.0),
-    published=Published(top1=77.44, top5=93.31, params_m=6.15, flops_g=26.64, views="3x10", source="zoo"),
+    architecture=X3DArchitecture(input_clip_length=16, input_crop_size=312, depth_factor=5.0),
+    published=Published(top1=77.44, top5=93.31, params_m=6.15, flops_g=26.64, views="10x3", source="zoo"),
     weights=Weights(url=f"{_HUB}/X3D_L.pyth", source="hub"),
     preprocessing_source="hub",
 )
@@ -149,8 +177,8 @@ _SLOW_R50 = ModelSpec(
     sampling_rate=8,
     short_side=256,
     crop_size=256,
-    architecture=MappingProxyType({"model_depth": 50}),
-    published=Published(top1=74.58, top5=91.63, params_m=32.45, flops_g=54.52, views="3x10", source="zoo"),
+    architecture=ResNetArchitecture(model_depth=50),
+    published=Published(top1=74.58, top5=91.63, params_m=32.45, flops_g=54.52, views="10x3", source="zoo"),
     weights=Weights(url=f"{_HUB}/SLOW_8x8_R50.pyth", source="hub"),
 )
 _SLOWFAST_R50 = ModelSpec(
@@ -161,15 +189,15 @@ _SLOWFAST_R50 = ModelSpec(
     short_side=256,
     crop_size=256,
     alpha=4,
-    architecture=MappingProxyType({"model_depth": 50}),
-    published=Published(top1=76.94, top5=92.69, params_m=34.57, flops_g=65.71, views="3x10", source="zoo"),
+    architecture=ResNetArchitecture(model_depth=50, fusion_kernel_frames=7),
+    published=Published(top1=76.94, top5=92.69, params_m=34.57, flops_g=65.71, views="10x3", source="zoo"),
     weights=Weights(url=f"{_HUB}/SLOWFAST_8x8_R50.pyth", source="hub"),
 )
 _SLOWFAST_R101 = replace(
     _SLOWFAST_R50,
     name="slowfast_r101",
-    architecture=MappingProxyType({"model_depth": 101}),
-    published=Published(top1=77.90, top5=93.27, params_m=62.83, flops_g=127.20, views="3x10", source="zoo"),
+    architecture=ResNetArchitecture(model_depth=101, fusion_kernel_frames=5),
+    published=Published(top1=77.90, top5=93.27, params_m=62.83, flops_g=127.20, views="10x3", source="zoo"),
     weights=Weights(url=f"{_HUB}/SLOWFAST_8x8_R101.pyth", source="hub"),
 )
 _X3D_S_MMACTION2 = replace(
@@ -178,7 +206,18 @@ _X3D_S_MMACTION2 = replace(
     mean=114.75 / 255,
     std=57.38 / 255,
     head="mmaction2",
-    published=Published(top1=73.2, top5=None, params_m=3.79, flops_g=2.96, views="3x10", source="mmaction2"),
+    published=Published(
+        top1=73.2,
+        top5=None,
+        params_m=3.79,
+        flops_g=2.96,
+        views="10x3",
+        accuracies=(
+            Accuracy(views="10x1", top1=72.7, reference_top1=73.1),
+            Accuracy(views="10x3", top1=73.2, reference_top1=73.5),
+        ),
+        source="mmaction2",
+    ),
     weights=Weights(
         url=f"{_MMACTION2}/facebook/x3d_s_facebook_13x6x1_kinetics400_rgb_20201027-623825a0.pth",
         sha256_prefix="623825a0",
@@ -192,13 +231,32 @@ _X3D_M_MMACTION2 = replace(
     mean=114.75 / 255,
     std=57.38 / 255,
     head="mmaction2",
-    published=Published(top1=75.6, top5=None, params_m=3.79, flops_g=6.72, views="3x10", source="mmaction2"),
+    published=Published(
+        top1=75.6,
+        top5=None,
+        params_m=3.79,
+        flops_g=6.72,
+        views="10x3",
+        accuracies=(
+            Accuracy(views="10x1", top1=75.0, reference_top1=75.1),
+            Accuracy(views="10x3", top1=75.6, reference_top1=76.2),
+        ),
+        source="mmaction2",
+    ),
     weights=Weights(
         url=f"{_MMACTION2}/facebook/x3d_m_facebook_16x5x1_kinetics400_rgb_20201027-3f42382a.pth",
         sha256_prefix="3f42382a",
         source="mmaction2",
     ),
     preprocessing_source="mmaction2",
+)
+_CAMERA_MOTION = replace(
+    _X3D_XS,
+    name="camera_motion",
+    num_classes=10,
+    published=Published(top1=None, top5=None, params_m=3.00, flops_g=0.91, views="1x1", source="here"),
+    weights=Weights(bundled="camera_motion.safetensors", bundled_labels="camera_motion.labels.txt", source="here"),
+    preprocessing_source="here",
 )
 
 SPECS: Mapping[str, ModelSpec] = MappingProxyType(
@@ -214,6 +272,7 @@ SPECS: Mapping[str, ModelSpec] = MappingProxyType(
             _SLOWFAST_R101,
             _X3D_S_MMACTION2,
             _X3D_M_MMACTION2,
+            _CAMERA_MOTION,
         )
     }
 )
