@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from pytorchvideo.models.resnet import create_resnet
@@ -27,7 +28,7 @@ from torch import nn
 from handlers.errors import InvalidCheckpoint
 from handlers.specs import Head, ModelSpec, X3DArchitecture
 
-NAMES_SHOWN = 5
+_NAMES_SHOWN = 5
 """How many keys an error names before it only counts them."""
 
 
@@ -61,10 +62,11 @@ def build_model(spec: ModelSpec, *, num_classes: int, head: Head) -> nn.Module:
         model.blocks[-1].pool.pool = nn.AdaptiveAvgPool3d(1)
     elif head == "pyslowfast":
         model.blocks[-1].output_pool = LogMeanProbability()
-    return model.eval().requires_grad_(False)
+    module: nn.Module = model.eval().requires_grad_(False)
+    return module
 
 
-def _backbone(spec: ModelSpec, num_classes: int) -> nn.Module:
+def _backbone(spec: ModelSpec, num_classes: int) -> Any:  # pytorchvideo is untyped, and its modules are edited above
     """The hub's model: the same builder, called with the arguments of `pytorchvideo.models.hub`."""
     architecture = spec.architecture
     if isinstance(architecture, X3DArchitecture):
@@ -125,8 +127,8 @@ def check_state_dict(
 
 
 def _some(names: list[str]) -> str:
-    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-    return ", ".join(names[:NAMES_SHOWN]) + more
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return ", ".join(names[:_NAMES_SHOWN]) + more
 
 
 def load_model(spec: ModelSpec, weights: Path, *, num_classes: int, head: Head) -> nn.Module:

@@ -1,0 +1,297 @@
+"""Checkpoint files of three ecosystems -> one canonical state dict: pytorchvideo's own keys, float32.
+
+Recognised by tell-tale keys, not by file names:
+
+    pytorchvideo   {"model_state": ...}     blocks.0. ...                  X3D, Slow, SlowFast
+    mmaction2      {"state_dict": ...}      backbone.conv1_s.conv ...      X3D
+    pyslowfast     {"model_state": ...}     s1.pathway0_stem ...           X3D, Slow, SlowFast
+
+Files are read with `torch.load(weights_only=True)` or as safetensors, so no code in them runs. Whatever does not fit is
+refused, never skipped: a half-loaded model answers, and answers wrongly.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, cast, get_args
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from handlers.errors import InvalidCheckpoint
+from handlers.models import check_state_dict, expected_shapes
+from handlers.specs import Family, Head, ModelSpec
+
+HEAD_METADATA_KEY = "head"
+"""Key of a safetensors file's own metadata under which packaging notes the head its weights belong to."""
+
+_ROOTS = ("model_state", "state_dict")
+_WRAPPERS = ("module.", "model.", "_orig_mod.")  # DistributedDataParallel, Lightning, torch.compile
+_CLASSIFIER = re.compile(r"blocks\.[56]\.proj\.weight")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """Weights under canonical keys, float32, that fit the spec they were read for."""
+
+    state_dict: Mapping[str, torch.Tensor]
+    head: Head
+    num_classes: int
+    dialect: Head
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    dialect: Head
+    family: Family
+    tell_tale: str
+
+
+# The first match wins: X3D's stem key of PySlowFast and pytorchvideo is a superset of Slow's.
+_LAYOUTS = (
+    _Layout("pytorchvideo", "slowfast", "blocks.0.multipathway_blocks.1.conv.weight"),
+    _Layout("pytorchvideo", "x3d", "blocks.0.conv.conv_t.weight"),
+    _Layout("pytorchvideo", "slow", "blocks.0.conv.weight"),
+    _Layout("mmaction2", "x3d", "backbone.conv1_s.conv.weight"),
+    _Layout("pyslowfast", "slowfast", "s1.pathway1_stem.conv.weight"),
+    _Layout("pyslowfast", "x3d", "s1.pathway0_stem.conv_xy.weight"),
+    _Layout("pyslowfast", "slow", "s1.pathway0_stem.conv.weight"),
+)
+
+
+def read_checkpoint(path: Path, spec: ModelSpec) -> Checkpoint:
+    """The checkpoint file as weights for `spec`; the class count is the file's own. Raises InvalidCheckpoint."""
+    if not path.is_file():
+        raise InvalidCheckpoint(f"there is no checkpoint file {path}")
+    noted_head: str | None = None
+    if path.suffix == ".safetensors":
+        entries, noted_head = _read_safetensors(path)
+    else:
+        entries = _state_dict_of(_load(path), path.name)
+    return canonical_checkpoint(entries, spec, origin=path.name, noted_head=noted_head)
+
+
+def canonical_checkpoint(
+    entries: Mapping[str, torch.Tensor], spec: ModelSpec, *, origin: str, noted_head: str | None = None
+) -> Checkpoint:
+    """A state dict of any of the layouts, renamed, cast to float32 and checked against `spec`.
+
+    `noted_head` is what a canonical file says about its own head; without it the layout's head is taken.
+    """
+    entries = _unwrapped(entries)
+    layout = _layout_of(entries, origin)
+    if layout.family != spec.family:
+        raise InvalidCheckpoint(
+            f"{origin} holds a {layout.family} model ({layout.dialect} layout), but {spec.name} is {spec.family}"
+        )
+    state_dict = {_RENAME[layout.dialect](key, layout.family): value for key, value in entries.items()}
+    if len(state_dict) != len(entries):
+        raise InvalidCheckpoint(f"{origin} names the same weights twice")
+    head = layout.dialect if noted_head is None else _checked_head(noted_head, origin)
+    classifier = next((value for key, value in state_dict.items() if _CLASSIFIER.fullmatch(key)), None)
+    if classifier is None or classifier.ndim != 2:
+        raise InvalidCheckpoint(f"{origin} has no classifier: {spec.name} needs a whole model, not a backbone alone")
+    num_classes = int(classifier.shape[0])
+    state_dict = _completed(state_dict, spec, num_classes=num_classes, head=head)
+    check_state_dict(state_dict, spec, num_classes=num_classes, head=head, origin=origin)
+    return Checkpoint(
+        state_dict=MappingProxyType({key: _float32(key, value, origin) for key, value in state_dict.items()}),
+        head=head,
+        num_classes=num_classes,
+        dialect=layout.dialect,
+    )
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], str | None]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            return {key: file.get_tensor(key) for key in file.keys()}, metadata.get(HEAD_METADATA_KEY)  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise InvalidCheckpoint(f"{path.name} is not a readable safetensors file: {error}") from error
+
+
+def _load(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        wanted = re.search(r"(?:GLOBAL|global|class) ([\w.]+)", str(error))
+        if wanted is None:
+            raise InvalidCheckpoint(f"{path.name} is not a checkpoint that torch can read, or it is damaged") from error
+        raise InvalidCheckpoint(
+            f"{path.name} holds more than tensors ({wanted[1]}), and loading that could run code from the file; if you "
+            "trust it, save its weights alone once: "
+            "torch.save({'state_dict': torch.load(FILE, weights_only=False)['state_dict']}, NEW_FILE)"
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise InvalidCheckpoint(f"{path.name} is not a checkpoint that torch can read, or it is damaged") from error
+
+
+def _state_dict_of(content: Any, origin: str) -> dict[str, torch.Tensor]:
+    """The state dict inside a loaded file; training state beside it (optimizer, epoch, config) is not looked at."""
+    if not isinstance(content, Mapping):
+        raise InvalidCheckpoint(f"{origin} holds a {type(content).__name__}, not a dictionary of weights")
+    root = next((content[name] for name in _ROOTS if isinstance(content.get(name), Mapping)), content)
+    others = [str(key) for key, value in root.items() if not isinstance(value, torch.Tensor)]
+    if others or not root:
+        found = ", ".join(map(str, list(content)[:8])) or "nothing"
+        raise InvalidCheckpoint(
+            f"{origin} has no state dict under {' or '.join(_ROOTS)}, and is none itself; its keys: {found}"
+        )
+    return {str(key): value for key, value in root.items()}
+
+
+def _unwrapped(entries: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    """Without the prefixes that wrappers put before every key."""
+    while True:
+        prefix = next((p for p in _WRAPPERS if all(key.startswith(p) for key in entries)), None)
+        if prefix is None or not entries:
+            return entries
+        entries = {key.removeprefix(prefix): value for key, value in entries.items()}
+
+
+def _layout_of(entries: Mapping[str, torch.Tensor], origin: str) -> _Layout:
+    for layout in _LAYOUTS:
+        if layout.tell_tale in entries:
+            return layout
+    shown = ", ".join(list(entries)[:5]) or "none"
+    known = "pytorchvideo (X3D, Slow, SlowFast), MMAction2 (X3D) or PySlowFast (X3D, Slow, SlowFast)"
+    raise InvalidCheckpoint(f"{origin} is in no known layout: expected {known}; its first keys: {shown}")
+
+
+def _checked_head(name: str, origin: str) -> Head:
+    if name not in get_args(Head):
+        raise InvalidCheckpoint(f"{origin} names the head {name!r}; known: {', '.join(get_args(Head))}")
+    return cast(Head, name)
+
+
+def _completed(
+    state_dict: dict[str, torch.Tensor], spec: ModelSpec, *, num_classes: int, head: Head
+) -> dict[str, torch.Tensor]:
+    """With what files may leave out (batch counters, which evaluation never reads) and shapes that mean the same."""
+    for key, shape in expected_shapes(spec, num_classes=num_classes, head=head).items():
+        value = state_dict.get(key)
+        if value is None and key.endswith(".num_batches_tracked"):
+            state_dict[key] = torch.zeros((), dtype=torch.int64)
+        elif value is not None and (*value.shape, 1, 1, 1) == shape:
+            state_dict[key] = value.reshape(shape)  # a linear layer there is a 1x1x1 convolution here
+    return state_dict
+
+
+def _float32(key: str, value: torch.Tensor, origin: str) -> torch.Tensor:
+    if key.endswith(".num_batches_tracked"):
+        return value.to(torch.int64)
+    if not value.is_floating_point():
+        raise InvalidCheckpoint(f"{origin}: {key} is {value.dtype}, weights must be floating point")
+    value = value.to(torch.float32).contiguous()
+    if not bool(torch.isfinite(value).all()):
+        raise InvalidCheckpoint(f"{origin}: {key} holds values that are not finite")
+    return value
+
+
+def _keep(key: str, family: Family) -> str:
+    return key
+
+
+_MMACTION2_UNITS = MappingProxyType(
+    {
+        "downsample.conv": "branch1_conv",
+        "downsample.bn": "branch1_norm",
+        "conv1.conv": "branch2.conv_a",
+        "conv1.bn": "branch2.norm_a",
+        "conv2.conv": "branch2.conv_b",
+        "conv2.bn": "branch2.norm_b.0",
+        "se_module.fc1": "branch2.norm_b.1.block.0",
+        "se_module.fc2": "branch2.norm_b.1.block.2",
+        "conv3.conv": "branch2.conv_c",
+        "conv3.bn": "branch2.norm_c",
+    }
+)
+_MMACTION2_ENDS = MappingProxyType(
+    {
+        # pytorchvideo's stem names are swapped: its conv_t is the spatial convolution.
+        "backbone.conv1_s.conv": "blocks.0.conv.conv_t",
+        "backbone.conv1_t.conv": "blocks.0.conv.conv_xy",
+        "backbone.conv1_t.bn": "blocks.0.norm",
+        "backbone.conv5.conv": "blocks.5.pool.pre_conv",
+        "backbone.conv5.bn": "blocks.5.pool.pre_norm",
+        "cls_head.fc1": "blocks.5.pool.post_conv",
+        "cls_head.fc2": "blocks.5.proj",
+    }
+)
+
+
+def _from_mmaction2(key: str, family: Family) -> str:
+    """MMAction2's key -> canonical; a key it does not know comes back as it is, and is refused as left over."""
+    module, _, leaf = key.rpartition(".")
+    if module in _MMACTION2_ENDS:
+        return f"{_MMACTION2_ENDS[module]}.{leaf}"
+    block = re.fullmatch(r"backbone\.layer(\d)\.(\d+)\.(.+)", module)
+    if block is None or block[3] not in _MMACTION2_UNITS:
+        return key
+    return f"blocks.{block[1]}.res_blocks.{block[2]}.{_MMACTION2_UNITS[block[3]]}.{leaf}"
+
+
+_PYSLOWFAST_UNITS = MappingProxyType(
+    {
+        "branch1": "branch1_conv",
+        "branch1_bn": "branch1_norm",
+        "branch2.a": "branch2.conv_a",
+        "branch2.a_bn": "branch2.norm_a",
+        "branch2.b": "branch2.conv_b",
+        "branch2.b_bn": "branch2.norm_b",
+        "branch2.se.fc1": "branch2.norm_b.1.block.0",
+        "branch2.se.fc2": "branch2.norm_b.1.block.2",
+        "branch2.c": "branch2.conv_c",
+        "branch2.c_bn": "branch2.norm_c",
+    }
+)
+_PYSLOWFAST_STEM = MappingProxyType(
+    {
+        "x3d": {"conv_xy": "conv.conv_t", "conv": "conv.conv_xy", "bn": "norm"},
+        "slow": {"conv": "conv", "bn": "norm"},
+        "slowfast": {"conv": "conv", "bn": "norm"},
+    }
+)
+_PYSLOWFAST_HEAD = MappingProxyType(
+    {
+        "x3d": {
+            "conv_5": "5.pool.pre_conv",
+            "conv_5_bn": "5.pool.pre_norm",
+            "lin_5": "5.pool.post_conv",
+            "projection": "5.proj",
+        },
+        "slow": {"projection": "5.proj"},
+        "slowfast": {"projection": "6.proj"},
+    }
+)
+
+
+def _from_pyslowfast(key: str, family: Family) -> str:
+    """PySlowFast's key -> canonical; a key it does not know comes back as it is, and is refused as left over."""
+    module, _, leaf = key.rpartition(".")
+    if (end := re.fullmatch(r"head\.(\w+)", module)) and end[1] in _PYSLOWFAST_HEAD[family]:
+        return f"blocks.{_PYSLOWFAST_HEAD[family][end[1]]}.{leaf}"
+    if fuse := re.fullmatch(r"s(\d)_fuse\.(conv_f2s|bn)", module):
+        unit = "conv_fast_to_slow" if fuse[2] == "conv_f2s" else "norm"
+        return f"blocks.{int(fuse[1]) - 1}.multipathway_fusion.{unit}.{leaf}"
+    stem = re.fullmatch(r"s1\.pathway(\d)_stem\.(\w+)", module)
+    if stem and stem[2] in _PYSLOWFAST_STEM[family]:
+        pathway = f"multipathway_blocks.{stem[1]}." if family == "slowfast" else ""
+        return f"blocks.0.{pathway}{_PYSLOWFAST_STEM[family][stem[2]]}.{leaf}"
+    block = re.fullmatch(r"s(\d)\.pathway(\d)_res(\d+)\.(.+)", module)
+    if block is None or block[4] not in _PYSLOWFAST_UNITS:
+        return key
+    pathway = f"multipathway_blocks.{block[2]}." if family == "slowfast" else ""
+    unit = _PYSLOWFAST_UNITS[block[4]]
+    if family == "x3d" and unit == "branch2.norm_b":
+        unit = "branch2.norm_b.0"  # X3D's is a Sequential of the normalisation and the squeeze-excitation
+    return f"blocks.{int(block[1]) - 1}.{pathway}res_blocks.{block[3]}.{unit}.{leaf}"
+
+
+_RENAME = MappingProxyType({"pytorchvideo": _keep, "mmaction2": _from_mmaction2, "pyslowfast": _from_pyslowfast})
