@@ -1,0 +1,54 @@
+"""A model -> OpenVINO IR files, float32, the batch left open; what workers with the openvino runtime compile."""
+
+from __future__ import annotations
+
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from handlers.specs import ModelSpec
+
+
+def openvino_installed() -> bool:
+    return find_spec("openvino") is not None
+
+
+def example_inputs(spec: ModelSpec, *, batch: int = 1) -> list[torch.Tensor]:
+    """Zeros in the shape of the model's pathways, (N, 3, T, H, W); for SlowFast slow, then fast."""
+    lengths = [spec.num_frames] if spec.alpha is None else [spec.num_frames // spec.alpha, spec.num_frames]
+    return [torch.zeros(batch, 3, length, spec.crop_size, spec.crop_size) for length in lengths]
+
+
+class _Pathways(nn.Module):
+    """Takes the pathways as separate arguments, which is what a converted graph's inputs are."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *pathways: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.model(pathways[0] if len(pathways) == 1 else list(pathways))
+        return logits
+
+
+def convert(model: nn.Module, spec: ModelSpec, target: Path) -> None:
+    """Writes `target` (.xml) and the .bin beside it: inputs in pathway order, one output of logits."""
+    import openvino  # noqa: PLC0415  (optional: packaging works without it)
+
+    inputs = example_inputs(spec)
+    wrapped = _Pathways(model).eval()
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # torch warns that tracing itself is deprecated
+        traced = torch.jit.trace(wrapped, tuple(inputs), check_trace=False)
+        converted = openvino.convert_model(traced, example_input=tuple(inputs))
+    shapes = {port: [-1, *tensor.shape[1:]] for port, tensor in zip(converted.inputs, inputs, strict=True)}
+    converted.reshape({port: openvino.PartialShape(shape) for port, shape in shapes.items()})
+    for port, name in zip(converted.inputs, ("slow", "fast") if len(inputs) == 2 else ("clip",), strict=True):
+        port.get_tensor().set_names({name})
+    converted.outputs[0].get_tensor().set_names({"logits"})
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Half the size with float16 weights, but then float32 answers would no longer be torch's.
+    openvino.save_model(converted, target, compress_to_fp16=False)
