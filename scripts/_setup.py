@@ -1,0 +1,87 @@
+"""Installs pinned requirements into the running virtual environment, once, and generates the gRPC stubs.
+
+`python -m scripts._setup base` is what `./scripts/quickstart` runs, `dev` what `./scripts/test` and `./scripts/check`
+run. A stamp in the environment remembers what was installed, file by file, so the second run does nothing. Only the
+standard library is imported here: nothing else is there yet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+REQUIREMENTS = REPOSITORY / "requirements"
+STAMP = Path(sys.prefix) / ".requirements.json"
+
+
+def closure(file: Path) -> list[Path]:
+    """The requirements file and all that it includes with `-r` or `-c`, each once."""
+    found: list[Path] = []
+    waiting = [file]
+    while waiting:
+        current = waiting.pop()
+        if current in found:
+            continue
+        found.append(current)
+        for line in current.read_text().splitlines():
+            if line.startswith(("-r ", "-c ")):
+                waiting.append(current.parent / line[3:].strip())
+    return found
+
+
+def digests(file: Path) -> dict[str, str]:
+    """File name -> SHA-256 of each file of the closure, and the interpreter that the packages are for."""
+    values = {each.name: hashlib.sha256(each.read_bytes()).hexdigest() for each in closure(file)}
+    return values | {"python": f"{sys.version_info.major}.{sys.version_info.minor}"}
+
+
+def installed(file: Path, stamp: Path = STAMP) -> bool:
+    """Whether the environment holds exactly what the file asks for, as far as the stamp knows."""
+    return stamp.is_file() and digests(file).items() <= json.loads(stamp.read_text()).items()
+
+
+def install(file: Path, stamp: Path = STAMP) -> None:
+    """Install the file's packages, showing pip's progress; raises CalledProcessError if pip fails."""
+    print(f"Installing {file.relative_to(REPOSITORY)} (about 3 GB the first time: torch brings its CUDA libraries)")
+    # The three source packages are built in an isolated environment: pin what builds them, too.
+    constraints = str(REQUIREMENTS / "constraints.txt")
+    env = os.environ | {"PIP_CONSTRAINT": constraints, "PIP_BUILD_CONSTRAINT": constraints}
+    command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "-r", str(file)]
+    subprocess.run(command, check=True, env=env)
+    known = json.loads(stamp.read_text()) if stamp.is_file() else {}
+    fresh = digests(file)
+    # What an older version of a shared file had installed is not known to hold any more.
+    known = {} if any(known.get(name, value) != value for name, value in fresh.items()) else known
+    stamp.write_text(json.dumps(known | fresh, indent=2) + "\n")
+
+
+def main() -> int:
+    names = sorted(path.stem for path in REQUIREMENTS.glob("*.txt") if path.stem != "constraints")
+    parser = argparse.ArgumentParser(prog="python -m scripts._setup", description=__doc__)
+    parser.add_argument("requirements", choices=names)
+    name = parser.parse_args().requirements
+    file = REQUIREMENTS / f"{name}.txt"
+    if sys.prefix == sys.base_prefix:
+        parser.error(f"{sys.executable} is not in a virtual environment; run ./scripts/quickstart instead")
+    if not installed(file):
+        try:
+            install(file)
+        except subprocess.CalledProcessError as error:
+            print(f"pip could not install requirements/{name}.txt (exit status {error.returncode})", file=sys.stderr)
+            return 1
+    if name in ("base", "dev"):
+        from scripts import _grpc
+
+        if not _grpc.is_generated():
+            print(f"Generating gRPC stubs into {_grpc.generate().relative_to(REPOSITORY)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
