@@ -36,13 +36,13 @@ class _Pathways(nn.Module):
 
 def convert(model: nn.Module, spec: ModelSpec, target: Path) -> None:
     """Writes `target` (.xml) and the .bin beside it: inputs in pathway order, one output of logits."""
-    import openvino  # noqa: PLC0415  (optional: packaging works without it)
+    import openvino  # optional: packaging works without it
 
     inputs = example_inputs(spec)
     wrapped = _Pathways(model).eval()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # torch warns that tracing itself is deprecated
-        traced = torch.jit.trace(wrapped, tuple(inputs), check_trace=False)
+        traced = torch.jit.trace(wrapped, tuple(inputs), check_trace=False)  # type: ignore[no-untyped-call]
         converted = openvino.convert_model(traced, example_input=tuple(inputs))
     shapes = {port: [-1, *tensor.shape[1:]] for port, tensor in zip(converted.inputs, inputs, strict=True)}
     converted.reshape({port: openvino.PartialShape(shape) for port, shape in shapes.items()})

@@ -1,0 +1,115 @@
+"""Where an archive's weights come from: published, a checkpoint, bundled with this repository, or random for tests."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from handlers.archive import WeightsInfo
+from handlers.checkpoints import read_checkpoint
+from handlers.errors import InvalidCheckpoint
+from handlers.models import expected_shapes
+from handlers.specs import Head, ModelSpec
+from scripts._download import DownloadError, check_hash, fetch, file_name_of, sha256_of
+
+WEIGHTS_FOLDER = Path(__file__).resolve().parent.parent / "weights"
+"""Weights that this repository holds itself, float16."""
+
+# Variance gains that keep the activations of random networks of this depth from vanishing, so that their answers
+# depend on the video as a trained network's do.
+_GAINS: Mapping[str, float] = {"x3d": 1.3, "slow": 1.0, "slowfast": 1.15}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsSource:
+    """Canonical weights, and what the archive says of them; `info.sha256` is empty for random ones until packaged."""
+
+    state_dict: Mapping[str, torch.Tensor]
+    head: Head
+    num_classes: int
+    info: WeightsInfo
+
+
+def published_weights(spec: ModelSpec, *, offline: bool = False, progress: bool = True) -> WeightsSource:
+    """The spec's own weights: bundled ones from this repository, others from torch hub's cache or their URL."""
+    weights = spec.weights
+    if weights.bundled is not None:
+        path = WEIGHTS_FOLDER / weights.bundled
+        if not path.is_file():
+            raise InvalidCheckpoint(f"the weights of {spec.name} are not in this checkout: weights/{weights.bundled}")
+        digest = sha256_of(path)
+        check_hash(digest, weights.sha256_prefix, origin=path.name)
+        return _from_file(path, spec, WeightsInfo(kind="bundled", source=weights.bundled, sha256=digest))
+    if weights.url is None:
+        raise InvalidCheckpoint(f"{spec.name} has no published weights; give --checkpoint FILE or --weights random")
+    path, digest = cached(weights.url, sha256_prefix=weights.sha256_prefix, offline=offline, progress=progress)
+    return _from_file(path, spec, WeightsInfo(kind="published", source=weights.url, sha256=digest))
+
+
+def checkpoint_weights(
+    location: str, spec: ModelSpec, *, offline: bool = False, progress: bool = True
+) -> WeightsSource:
+    """Weights of a checkpoint file, or of a URL (cached as published ones are)."""
+    if location.startswith(("http://", "https://")):
+        path, digest = cached(location, offline=offline, progress=progress)
+        source = location
+    else:
+        path = Path(location).expanduser()
+        if not path.is_file():
+            raise InvalidCheckpoint(f"there is no checkpoint file {location}")
+        digest, source = sha256_of(path), path.name
+    return _from_file(path, spec, WeightsInfo(kind="checkpoint", source=source, sha256=digest))
+
+
+def cached(
+    url: str, *, sha256_prefix: str | None = None, offline: bool = False, progress: bool = True
+) -> tuple[Path, str]:
+    """The file of a URL in torch hub's cache, and its SHA-256; downloaded when it is not there and not `offline`."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / file_name_of(url)
+    if path.is_file():
+        digest = sha256_of(path)
+        if sha256_prefix is None or digest.startswith(sha256_prefix):
+            return path, digest
+        if offline:
+            check_hash(digest, sha256_prefix, origin=f"the cached {path.name}")
+    elif offline:
+        raise DownloadError(
+            f"{path.name} is not in torch hub's cache ({path.parent}), and --offline forbids to fetch it"
+        )
+    return path, fetch(url, path, sha256_prefix=sha256_prefix, progress=progress)
+
+
+def random_weights(spec: ModelSpec, *, num_classes: int, seed: int) -> WeightsSource:
+    """Weights that depend on nothing but the spec, the class count and the seed."""
+    shapes = expected_shapes(spec, num_classes=num_classes, head=spec.head)
+    state_dict = {key: _random_tensor(key, tuple(shape), spec, seed) for key, shape in shapes.items()}
+    info = WeightsInfo(kind="random", source=None, sha256="", seed=seed)
+    return WeightsSource(state_dict=state_dict, head=spec.head, num_classes=num_classes, info=info)
+
+
+def _random_tensor(key: str, shape: tuple[int, ...], spec: ModelSpec, seed: int) -> torch.Tensor:
+    if key.endswith("num_batches_tracked"):
+        return torch.zeros(shape, dtype=torch.int64)
+    # One generator per key: a tensor does not change when another one is added, or the order of keys does.
+    rng = np.random.default_rng([seed, zlib.crc32(key.encode())])
+    if key.endswith("running_var"):
+        value = rng.uniform(0.5, 1.5, shape)
+    elif len(shape) > 1:
+        value = rng.normal(0.0, np.sqrt(_GAINS[spec.family] / np.prod(shape[1:])), shape)
+    elif key.endswith("weight"):
+        value = rng.uniform(0.8, 1.2, shape)
+    else:
+        value = rng.normal(0.0, 0.1, shape)
+    return torch.from_numpy(value.astype(np.float32))
+
+
+def _from_file(path: Path, spec: ModelSpec, info: WeightsInfo) -> WeightsSource:
+    checkpoint = read_checkpoint(path, spec)
+    return WeightsSource(
+        state_dict=checkpoint.state_dict, head=checkpoint.head, num_classes=checkpoint.num_classes, info=info
+    )
