@@ -40,8 +40,11 @@ class ArchiveError(SetupError):
 
 
 def entry_file(pathways: int) -> Path:
-    """The handler file that TorchServe loads: one per model family."""
-    return _HANDLERS / _ENTRIES[pathways]
+    """The handler file that TorchServe loads: one per model family. Raises ArchiveError when it is not there."""
+    entry = _HANDLERS / _ENTRIES[pathways]
+    if not entry.is_file():
+        raise ArchiveError(f"the entry file handlers/{entry.name} is missing from this checkout")
+    return entry
 
 
 def build_archive(
@@ -51,8 +54,6 @@ def build_archive(
 
     Raises ArchiveError; `target` is replaced whole or not touched.
     """
-    if not entry.is_file():
-        raise ArchiveError(f"the entry file {entry.name} is missing from {entry.parent.name}/")
     _copy_handlers(stage / "handlers")
     with tempfile.TemporaryDirectory(prefix="package-") as work_name:
         work = Path(work_name)

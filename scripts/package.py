@@ -91,6 +91,7 @@ def package(options: PackageOptions) -> Packaged:
     spec = get_spec(options.spec)
     name = options.name or spec.name
     target = _checked_target(options, name)
+    entry = entry_file(spec.pathways)
     _check_runtime(options)
     given_labels = None if options.labels is None else read_labels(options.labels)
     source = _weights(options, spec, None if given_labels is None else len(given_labels))
@@ -108,7 +109,7 @@ def package(options: PackageOptions) -> Packaged:
             ),
             encoding="utf-8",
         )
-        build_archive(stage, config, entry_file(spec.pathways), target, name=name, version=options.version)
+        build_archive(stage, config, entry, target, name=name, version=options.version)
     return Packaged(path=target, info=info, notes=notes)
 
 
