@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,13 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One clip's time span `[start_sec, end_sec)`, seconds from the stream's first timestamp."""
+    """One clip's time span `[start_sec, end_sec)`, seconds from the stream's first timestamp.
 
-    start_sec: float
-    end_sec: float
+    Floats where the recipe passes floats, Fractions where pytorchvideo's samplers do: the rounding to timestamps differs.
+    """
+
+    start_sec: float | Fraction
+    end_sec: float | Fraction
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,8 +33,8 @@ class Limits:
     """Memory that decoding one request may take above an idle decoding process, MiB."""
     max_alloc_mb: int = 32
     """Largest single allocation inside FFmpeg, MiB; grows on its own to what `max_frame_pixels` needs."""
-    probe_bytes: int = 1024 * 1024
-    """How far FFmpeg may read to find out what streams there are, bytes."""
+    probe_bytes: int = 5_000_000
+    """How far FFmpeg may read to find out what streams there are, bytes; the default is FFmpeg's own."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
