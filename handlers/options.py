@@ -1,21 +1,35 @@
-"""One TorchServe row (and its headers) -> VideoRequest(payload, RequestOptions)."""
+"""The options of a request: one table, from which parsing, error texts, the OpenAPI description and the docs are made.
+
+`VideoRequest` is what the rest of the package sees of a request; `envelopes` finds its parts in a TorchServe row.
+"""
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from handlers.clips import Sampling
+from handlers.errors import InvalidOption
+from handlers.limits import Limits
 
 Average = Literal["prob", "score"]
 Format = Literal["dict", "list", "full"]
+Kind = Literal["integer", "number", "choice"]
+
+MAX_SECONDS = 1e9
+"""Largest time in seconds (about 32 years): keeps every timestamp, even in nanoseconds, within 64 bits."""
+DEFAULT_TOP_K = 5
+_SHOWN_CHARS = 40
 
 
 @dataclass(frozen=True, slots=True)
 class RequestOptions:
     """What the client asked for, validated."""
 
-    top_k: int = 5
+    top_k: int = DEFAULT_TOP_K
     sampling: Sampling = field(default_factory=Sampling)
     average: Average = "prob"
     format: Format = "dict"
@@ -27,3 +41,223 @@ class VideoRequest:
 
     payload: bytes
     options: RequestOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptionSpec:
+    """One row of the table. `maximum_is` names a bound that only the served model knows; `default` is for readers."""
+
+    name: str
+    kind: Kind
+    help: str
+    default: str
+    minimum: float | None = None
+    exclusive_minimum: bool = False
+    maximum: float | None = None
+    maximum_is: Literal["num_classes", "max_windows"] | None = None
+    choices: tuple[str | int, ...] = ()
+
+    @property
+    def header(self) -> str:
+        """`top_k` -> `X-Top-K`."""
+        return "X-" + "-".join(part.capitalize() for part in self.name.split("_"))
+
+    def allowed(self, maximum: float | None) -> str:
+        """What this option takes, in words; `maximum` is the bound in force."""
+        if self.choices:
+            return "one of " + ", ".join(str(choice) for choice in self.choices)
+        what = "a whole number" if self.kind == "integer" else "a number of seconds"
+        if self.exclusive_minimum:
+            return f"{what} above {self.minimum:g} and up to {maximum:g}"
+        return f"{what} from {self.minimum:g} to {maximum:.12g}"
+
+
+OPTIONS: Mapping[str, OptionSpec] = {
+    option.name: option
+    for option in (
+        OptionSpec(
+            name="top_k",
+            kind="integer",
+            help="How many labels to answer with, highest score first.",
+            default="5, or the number of classes if there are fewer",
+            minimum=1,
+            maximum_is="num_classes",
+        ),
+        OptionSpec(
+            name="start_sec",
+            kind="number",
+            help="Start of the part of the video to look at, seconds from its first timestamp; included.",
+            default="0",
+            minimum=0,
+            maximum=MAX_SECONDS,
+        ),
+        OptionSpec(
+            name="end_sec",
+            kind="number",
+            help="End of the part of the video to look at, seconds; not included; greater than start_sec.",
+            default="the end of the video",
+            minimum=0,
+            exclusive_minimum=True,
+            maximum=MAX_SECONDS,
+        ),
+        OptionSpec(
+            name="num_clips",
+            kind="integer",
+            help="How many clips to spread uniformly over the part looked at; their scores are averaged.",
+            default="1",
+            minimum=1,
+            maximum_is="max_windows",
+        ),
+        OptionSpec(
+            name="num_crops",
+            kind="integer",
+            help="1: the centre crop. 3: left, centre, right (of an upright video: top, centre, bottom), averaged.",
+            default="1",
+            choices=(1, 3),
+        ),
+        OptionSpec(
+            name="stride_sec",
+            kind="number",
+            help="Slide the clip over the part looked at in steps of this many seconds and answer a timeline.",
+            default="off",
+            minimum=0,
+            exclusive_minimum=True,
+            maximum=MAX_SECONDS,
+        ),
+        OptionSpec(
+            name="average",
+            kind="choice",
+            help="How views are averaged. prob: mean of their probabilities. score: softmax of their mean logits.",
+            default="prob",
+            choices=get_args(Average),
+        ),
+        OptionSpec(
+            name="format",
+            kind="choice",
+            help="Shape of the answer. dict: label to score. list: objects with label, score and class_id. "
+            "full: that list with clips, timeline, video, sampling and timing.",
+            default="dict, or full with stride_sec",
+            choices=get_args(Format),
+        ),
+    )
+}
+"""Every option by name, in the order of the documentation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """An option's value as it came. A value from a header is `secret`: no message repeats it."""
+
+    value: object
+    secret: bool = False
+
+    def shown(self) -> str:
+        if self.secret:
+            return ""
+        value = self.value
+        text = repr(
+            bytes(value[:_SHOWN_CHARS]).decode(errors="replace") if isinstance(value, bytearray | bytes) else value
+        )
+        return f", got {text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + '...'}"
+
+
+def given_by_name(entries: Mapping[str, object], *, others: str) -> dict[str, Given]:
+    """The entries as options; raises InvalidOption for a name that is none. `others`: what else is allowed there."""
+    for name in entries:
+        if name not in OPTIONS:
+            shown = repr(name if len(name) <= _SHOWN_CHARS else name[:_SHOWN_CHARS] + "...")
+            raise InvalidOption(f"unknown option {shown}; allowed: {', '.join(OPTIONS)}, {others}")
+    return {name: Given(value) for name, value in entries.items()}
+
+
+def given_by_headers(headers: Mapping[str, object]) -> dict[str, Given]:
+    """The options among HTTP headers, in any case; other headers are none of our business."""
+    by_header = {option.header.lower(): option.name for option in OPTIONS.values()}
+    found: dict[str, Given] = {}
+    for header, value in headers.items():
+        name = by_header.get(header.lower())
+        if name is not None:
+            found[name] = Given(value, secret=True)
+    return found
+
+
+def parse_options(given: Mapping[str, Given], *, num_classes: int, limits: Limits) -> RequestOptions:
+    """Options as they came -> validated. JSON's null counts as not given. Raises InvalidOption."""
+    bounds = {"num_classes": num_classes, "max_windows": limits.max_windows}
+    values: dict[str, Any] = {}
+    for name, entry in given.items():
+        if entry.value is not None:
+            option = OPTIONS[name]
+            maximum = bounds[option.maximum_is] if option.maximum_is else option.maximum
+            values[name] = _parse(option, entry, maximum)
+    _check_together(values, given)
+    stride_sec = values.get("stride_sec")
+    return RequestOptions(
+        top_k=values.get("top_k", min(DEFAULT_TOP_K, num_classes)),
+        sampling=Sampling(
+            start_sec=values.get("start_sec", 0.0),
+            end_sec=values.get("end_sec"),
+            num_clips=values.get("num_clips", 1),
+            num_crops=values.get("num_crops", 1),
+            stride_sec=stride_sec,
+        ),
+        average=values.get("average", "prob"),
+        format=values.get("format", "dict" if stride_sec is None else "full"),
+    )
+
+
+def _parse(option: OptionSpec, given: Given, maximum: float | None) -> str | int | float:
+    value = _read(option.kind, given.value)
+    fits = value is not None and (not option.choices or value in option.choices)
+    if fits and isinstance(value, int | float):
+        above = option.minimum is None or (
+            value > option.minimum if option.exclusive_minimum else value >= option.minimum
+        )
+        fits = above and (maximum is None or value <= maximum)
+    if value is None or not fits:
+        raise InvalidOption(f"{option.name} must be {option.allowed(maximum)}{given.shown()}")
+    return value
+
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
+_NUMBER = re.compile(r"[+-]?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][+-]?[0-9]{1,4})?", re.ASCII)
+
+
+def _read(kind: Kind, value: object) -> str | int | float | None:
+    """The value in its kind, or None. Text and JSON values are both taken; a whole JSON number may be written 5.0."""
+    if isinstance(value, bytes | bytearray):
+        try:
+            value = value.decode("utf-8")
+        except UnicodeDecodeError:
+            return None
+    text = value.strip() if isinstance(value, str) else None
+    if kind == "choice":
+        return text
+    if text is not None:
+        if not (_INTEGER if kind == "integer" else _NUMBER).fullmatch(text):
+            return None
+        return int(text) if kind == "integer" else _finite(float(text))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if kind == "number":
+        return _finite(value)
+    return int(value) if math.isfinite(value) and value == int(value) else None
+
+
+def _finite(value: float) -> float | None:
+    try:
+        number = float(value)
+    except OverflowError:  # a JSON integer beyond 1e308
+        return None
+    return number + 0.0 if math.isfinite(number) else None  # -0.0 becomes 0.0
+
+
+def _check_together(values: Mapping[str, Any], given: Mapping[str, Given]) -> None:
+    """Rules on more than one option."""
+    start, end = values.get("start_sec", 0.0), values.get("end_sec")
+    if end is not None and end <= start:
+        hidden = any(given[name].secret for name in ("start_sec", "end_sec") if name in given)
+        shown = "" if hidden else f", got start_sec {start:g} and end_sec {end:g}"
+        raise InvalidOption(f"end_sec must be greater than start_sec{shown}")
+    if values.get("stride_sec") is not None and values.get("num_clips", 1) != 1:
+        raise InvalidOption("stride_sec and num_clips exclude each other: give one of them, or num_clips 1")

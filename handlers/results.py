@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from handlers.clips import VideoReport, Window
+from handlers.errors import InternalError
+from handlers.options import Average, RequestOptions
+from handlers.specs import ModelSpec
+
+Probabilities = NDArray[np.float64]
+"""(num_classes,) float64, sums to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +34,126 @@ class VideoScores:
     report: VideoReport
     inference_ms: float
     total_ms: float
+
+
+def aggregate(scores: VideoScores, average: Average) -> Probabilities:
+    """One probability per class from every view (windows x crops), each view weighing the same.
+
+    `prob`: the mean of each view's softmax. `score`: the softmax of the mean logits. As MMAction2's `average_clips`.
+    """
+    return _average(np.concatenate([window.logits for window in scores.windows]), average)
+
+
+def _average(logits: NDArray[np.float32], average: Average) -> Probabilities:
+    """(views, num_classes) -> (num_classes,). Raises InternalError when the model gave no finite numbers."""
+    if not np.isfinite(logits).all():
+        raise InternalError("the model gave scores that are not finite numbers")
+    exact = logits.astype(np.float64)
+    if average == "score":
+        exact = exact.mean(axis=0, keepdims=True)
+    probabilities: Probabilities = _softmax(exact).mean(axis=0)
+    return probabilities
+
+
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Over the last axis, in float64, so that many classes still sum to 1."""
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    probabilities: NDArray[np.float64] = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    return probabilities
+
+
+def top_classes(probabilities: Probabilities, top_k: int) -> list[int]:
+    """Class ids, highest score first; equal scores in the order of their ids."""
+    return [int(index) for index in np.argsort(-probabilities, kind="stable")[:top_k]]
+
+
+def render(
+    scores: VideoScores,
+    options: RequestOptions,
+    labels: Sequence[str],
+    *,
+    model: str,
+    version: str,
+    spec: ModelSpec,
+) -> dict[str, Any] | list[dict[str, Any]]:
+    """The answer to one request, ready for JSON, in the format that it asks for."""
+    predictions = _ranked(aggregate(scores, options.average), options.top_k, labels)
+    if options.format == "dict":
+        return {entry["label"]: entry["score"] for entry in predictions}
+    if options.format == "list":
+        return predictions
+    clips = [_clip(window, options, labels) for window in scores.windows]
+    answer: dict[str, Any] = {"model": model, "version": version, "predictions": predictions, "clips": clips}
+    if options.sampling.stride_sec is not None:
+        answer["timeline"] = clips
+        answer["segments"] = merge_segments(clips)
+    answer["video"] = _video(scores.report)
+    answer["sampling"] = _sampling(scores, options, spec)
+    answer["timing_ms"] = {
+        "decode": _rounded_ms(scores.report.decode_ms),
+        "transform": _rounded_ms(scores.report.transform_ms),
+        "inference": _rounded_ms(scores.inference_ms),
+        "total": _rounded_ms(scores.total_ms),
+    }
+    return answer
+
+
+def _ranked(probabilities: Probabilities, top_k: int, labels: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {"label": labels[index], "score": float(probabilities[index]), "class_id": index}
+        for index in top_classes(probabilities, top_k)
+    ]
+
+
+def _clip(window: WindowScores, options: RequestOptions, labels: Sequence[str]) -> dict[str, Any]:
+    return {
+        "start_sec": float(window.window.start_sec),
+        "end_sec": float(window.window.end_sec),
+        "predictions": _ranked(_average(window.logits, options.average), options.top_k, labels),
+    }
+
+
+def merge_segments(timeline: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Neighbouring windows with the same top label as one segment, from the first one's start to the last one's end.
+
+    `score` is the mean of that label's score in them. Segments overlap where their windows do.
+    """
+    segments: list[dict[str, Any]] = []
+    members: list[float] = []
+    for window in timeline:
+        top = window["predictions"][0]
+        if not segments or segments[-1]["label"] != top["label"]:
+            segments.append({"start_sec": window["start_sec"], "end_sec": 0.0, "label": top["label"], "score": 0.0})
+            members = []
+        members.append(top["score"])
+        segments[-1].update(end_sec=window["end_sec"], score=sum(members) / len(members))
+    return segments
+
+
+def _video(report: VideoReport) -> dict[str, Any]:
+    """What the decoder learnt; its times are under `timing_ms`."""
+    content = report.to_json()
+    del content["decode_ms"], content["transform_ms"]
+    content["warnings"] = list(report.warnings)
+    return content
+
+
+def _sampling(scores: VideoScores, options: RequestOptions, spec: ModelSpec) -> dict[str, Any]:
+    """The values that were in force, defaults and the video's own end filled in."""
+    sampling, duration_sec = options.sampling, scores.report.duration_sec
+    ends = [end for end in (sampling.end_sec, duration_sec) if end is not None]
+    return {
+        "num_frames": spec.num_frames,
+        "sampling_rate": spec.sampling_rate,
+        "clip_duration_sec": spec.clip_duration_sec,
+        "start_sec": sampling.start_sec,
+        "end_sec": min(ends) if ends else None,
+        "num_clips": len(scores.windows),
+        "num_crops": sampling.num_crops,
+        "stride_sec": sampling.stride_sec,
+        "average": options.average,
+    }
+
+
+def _rounded_ms(value: float) -> float:
+    return round(float(value), 3)

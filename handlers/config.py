@@ -1,0 +1,98 @@
+"""The `handler:` section of model-config.yaml -> a frozen HandlerConfig; anything unknown is refused at load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
+
+from handlers.errors import InvalidConfig
+from handlers.limits import Limits
+from handlers.specs import Head, ModelSpec, get_spec
+
+Decoder = Literal["sampled", "encoded_video"]
+Isolation = Literal["process", "none"]
+RuntimeName = Literal["auto", "eager", "compile", "openvino"]
+Precision = Literal["float32", "bfloat16", "float16"]
+
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "head": get_args(Head),
+    "decoder": get_args(Decoder),
+    "isolation": get_args(Isolation),
+    "runtime": get_args(RuntimeName),
+    "precision": get_args(Precision),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerConfig:
+    """How one model is served. `spec` is a name of handlers.specs; None for `head` means the spec's own.
+
+    `decode_processes` and `threads`: 0 means one per CPU core.
+    """
+
+    spec: str
+    head: Head | None = None
+    decoder: Decoder = "sampled"
+    autorotate: bool = True
+    isolation: Isolation = "process"
+    decode_processes: int = 0
+    runtime: RuntimeName = "auto"
+    precision: Precision = "float32"
+    threads: int = 0
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def model_spec(self) -> ModelSpec:
+        """Raises UnknownSpec."""
+        return get_spec(self.spec)
+
+    @classmethod
+    def from_mapping(cls, mapping: object) -> HandlerConfig:
+        """Parse the section as YAML gives it; raises InvalidConfig (UnknownSpec for the name of no spec)."""
+        known = [entry.name for entry in fields(cls)]
+        values = _checked_keys(mapping, known, section="handler")
+        if "spec" not in values:
+            raise InvalidConfig("handler.spec is missing: it names the model, e.g. `spec: x3d_s`")
+        for name, value in values.items():
+            if name != "limits":
+                _check_value(name, value)
+        get_spec(values["spec"])
+        if "limits" in values:
+            values["limits"] = limits_from_mapping(values["limits"])
+        return cls(**values)
+
+
+def limits_from_mapping(mapping: object) -> Limits:
+    """The `handler.limits` section; raises InvalidConfig."""
+    values = _checked_keys(mapping, [entry.name for entry in fields(Limits)], section="handler.limits")
+    try:
+        return Limits(**values)
+    except ValueError as error:
+        raise InvalidConfig(f"handler.{error}") from error
+
+
+def _checked_keys(mapping: object, known: list[str], *, section: str) -> dict[str, Any]:
+    """The section as a dict; an empty section (YAML's null) is an empty dict."""
+    if mapping is None:
+        return {}
+    if not isinstance(mapping, Mapping):
+        raise InvalidConfig(f"{section} must be a section of keys and values, got {mapping!r}")
+    unknown = [str(key) for key in mapping if key not in known]
+    if unknown:
+        raise InvalidConfig(f"unknown key {section}.{unknown[0]}; known keys of {section}: {', '.join(known)}")
+    return dict(mapping)
+
+
+def _check_value(name: str, value: object) -> None:
+    if name in _CHOICES:
+        if not isinstance(value, str) or value not in _CHOICES[name]:
+            raise InvalidConfig(f"handler.{name} must be one of {', '.join(_CHOICES[name])}, got {value!r}")
+    elif name == "spec":
+        if not isinstance(value, str):
+            raise InvalidConfig(f"handler.spec must be the name of a spec, got {value!r}")
+    elif name == "autorotate":
+        if not isinstance(value, bool):
+            raise InvalidConfig(f"handler.autorotate must be true or false, got {value!r}")
+    elif isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InvalidConfig(f"handler.{name} must be a whole number of at least 0, got {value!r}")

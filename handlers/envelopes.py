@@ -1,0 +1,326 @@
+"""One TorchServe row -> the videos in it, and their answers -> the one body that goes back.
+
+What TorchServe hands over (0.12): a raw body under `body`; multipart fields, gRPC inputs and the query parameters of
+`/models/{model}/invoke` each under its name; `application/json` already parsed, `text/*` already decoded to str. Every
+route reaches the handler without a service envelope, so KServe's v1 and v2 (Open Inference Protocol) are told by their
+tell-tale keys, `instances` and `inputs`.
+
+    plain      a video and options                         the answer itself
+    kserve_v1  {"instances": [...], "parameters": {}}      {"predictions": [answer, ...]}
+    oip_v2     {"id", "inputs": [...], "parameters": {}}   {"model_name", "model_version", "id", "outputs": [...]}
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Literal
+
+from handlers.errors import InvalidEncoding, InvalidOption, MissingVideo, RequestError, VideoTooLarge
+from handlers.limits import Limits
+from handlers.options import OPTIONS, Given, VideoRequest, given_by_headers, given_by_name, parse_options
+
+Form = Literal["plain", "kserve_v1", "oip_v2"]
+
+VIDEO_FIELDS = ("data", "body", "video")
+"""Names under which the video's bytes may come."""
+BASE64_FIELD = "b64"
+"""What KServe v1 and TensorFlow Serving call base64 text: `{"b64": "..."}`."""
+OIP_OUTPUT = "predictions"
+
+_OTHERS = f"and the video as one of {', '.join(VIDEO_FIELDS)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """The videos of one row, in order, and how their answers are put together. A bad video is an error in its place."""
+
+    form: Form
+    requests: tuple[VideoRequest | RequestError, ...]
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What goes back for one row: the HTTP status and the body's bytes, always JSON."""
+
+    status: HTTPStatus
+    body: bytes
+
+
+def parse_row(
+    row: Mapping[str, object], headers: Mapping[str, object], *, num_classes: int, limits: Limits
+) -> Envelope:
+    """The row's videos with their options; raises RequestError when nothing in it can be used.
+
+    An option given twice counts where it is nearest to the video: field or JSON key, then query, then header.
+    """
+    reader = _Reader(given_by_headers(headers), num_classes, limits)
+    fields = [name for name in row if name in VIDEO_FIELDS]
+    if len(fields) > 1:
+        raise InvalidOption(f"the video is given {len(fields)} times, as {' and '.join(fields)}; give it once")
+    around = {name: value for name, value in row.items() if name not in VIDEO_FIELDS}
+    body = _parsed(row[fields[0]], _content_type(headers, fields[0])) if fields else None
+    reader = reader.within(around)
+    if isinstance(body, Mapping):
+        return reader.read_json(body)
+    return Envelope("plain", (reader.video(body, {}),))
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads videos with the options that hold around them."""
+
+    given: Mapping[str, Given]
+    num_classes: int
+    limits: Limits
+
+    def within(self, entries: object, *, what: str = "parameters") -> _Reader:
+        """The reader for what lies within an object that sets these options."""
+        if entries is None:
+            return self
+        if not isinstance(entries, Mapping):
+            raise InvalidOption(f"{what} must be an object of options, got {_kind(entries)}")
+        return _Reader({**self.given, **given_by_name(entries, others=_OTHERS)}, self.num_classes, self.limits)
+
+    def video(self, payload: object, entries: Mapping[str, object]) -> VideoRequest:
+        """One video; its options first, since they are cheaper to refuse."""
+        reader = self.within(entries)
+        options = parse_options(reader.given, num_classes=self.num_classes, limits=self.limits)
+        return VideoRequest(_payload_bytes(payload, self.limits), options)
+
+    def read_json(self, body: Mapping[str, object]) -> Envelope:
+        if "instances" in body:
+            return self._kserve_v1(body)
+        if "inputs" in body:
+            return self._oip_v2(body)
+        return Envelope("plain", (self._json_video(body),))
+
+    def _json_video(self, entry: object) -> VideoRequest:
+        """A JSON object with the video and its options, or the base64 text alone."""
+        if isinstance(entry, str):
+            return self.video(entry, {})
+        if not isinstance(entry, Mapping):
+            raise InvalidEncoding(f"a video must be base64 text or an object with {_data_key()}, got {_kind(entry)}")
+        fields = [name for name in entry if name in (*VIDEO_FIELDS, BASE64_FIELD)]
+        if len(fields) > 1:
+            raise InvalidOption(f"the video is given {len(fields)} times, as {' and '.join(fields)}; give it once")
+        payload = entry[fields[0]] if fields else None
+        if isinstance(payload, Mapping) and set(payload) == {BASE64_FIELD}:
+            payload = payload[BASE64_FIELD]
+        return self.video(payload, {name: value for name, value in entry.items() if name not in fields})
+
+    def _kserve_v1(self, body: Mapping[str, object]) -> Envelope:
+        reader = self.within({key: value for key, value in body.items() if key not in ("instances", "parameters")})
+        reader = reader.within(body.get("parameters"))
+        instances = _checked_list(body["instances"], "instances", self.limits)
+        return Envelope("kserve_v1", tuple(_caught(reader._json_video, entry) for entry in instances))
+
+    def _oip_v2(self, body: Mapping[str, object]) -> Envelope:
+        """`inputs`: tensors of base64 text whose elements are videos. A tensor named as an option sets that option."""
+        reader = self.within(
+            {key: value for key, value in body.items() if key not in ("id", "inputs", "parameters", "outputs")}
+        )
+        reader = reader.within(body.get("parameters"))
+        videos: list[tuple[_Reader, object]] = []
+        tensors = _checked_list(body["inputs"], "inputs", self.limits)
+        option_tensors = {str(t["name"]): t for t in tensors if isinstance(t, Mapping) and t.get("name") in OPTIONS}
+        reader = reader.within({name: _only_element(tensor) for name, tensor in option_tensors.items()})
+        for tensor in tensors:
+            if not isinstance(tensor, Mapping):
+                raise InvalidEncoding(f"each of inputs must be a tensor object, got {_kind(tensor)}")
+            if tensor.get("name") not in OPTIONS:
+                inner = reader.within(_tensor_parameters(tensor))
+                videos += [(inner, element) for element in _bytes_elements(tensor)]
+        if not videos:
+            raise MissingVideo("inputs holds no video; give a BYTES tensor with base64 text")
+        _check_count(len(videos), "inputs", self.limits)
+        given_id = body.get("id")
+        return Envelope(
+            "oip_v2",
+            tuple(_caught(inner._json_video, element) for inner, element in videos),
+            id=given_id if isinstance(given_id, str) else None,
+        )
+
+
+def render_reply(
+    envelope: Envelope, answers: Sequence[dict[str, Any] | list[Any] | RequestError], *, model: str, version: str
+) -> Reply:
+    """The answers, one per video, in the row's own form.
+
+    The row fails as a whole when every video in it does, with the first one's error. Otherwise a bad video among good
+    ones is an error body in its place, and the status is 200.
+    """
+    if all(isinstance(answer, RequestError) for answer in answers):
+        first = answers[0]
+        assert isinstance(first, RequestError)
+        return error_reply(first)
+    bodies = [answer.body() if isinstance(answer, RequestError) else answer for answer in answers]
+    if envelope.form == "plain":
+        return Reply(HTTPStatus.OK, to_json(bodies[0]))
+    if envelope.form == "kserve_v1":
+        return Reply(HTTPStatus.OK, to_json({"predictions": bodies}))
+    output = {
+        "name": OIP_OUTPUT,
+        "datatype": "BYTES",
+        "shape": [len(bodies)],
+        "data": [to_json(body).decode() for body in bodies],
+    }
+    answer: dict[str, Any] = {"model_name": model, "model_version": version, "id": envelope.id, "outputs": [output]}
+    if envelope.id is None:
+        del answer["id"]
+    return Reply(HTTPStatus.OK, to_json(answer))
+
+
+def error_reply(error: RequestError) -> Reply:
+    return Reply(error.status, to_json(error.body()))
+
+
+def to_json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+
+
+def _caught(read: Any, entry: object) -> VideoRequest | RequestError:
+    try:
+        request: VideoRequest = read(entry)
+    except RequestError as error:
+        return error
+    return request
+
+
+def _content_type(headers: Mapping[str, object], field: str) -> str:
+    """The media type of a field: its own part's, which TorchServe keeps under the field's name, or the request's."""
+    own = headers.get(field)
+    found = own.get("content-type") if isinstance(own, Mapping) else None
+    if not found:
+        found = next((value for name, value in headers.items() if name.lower() == "content-type"), "")
+    return str(found).split(";", 1)[0].strip().lower()
+
+
+def _parsed(value: object, content_type: str) -> object:
+    """The field's value with JSON parsed: TorchServe leaves it as bytes when the type carries a charset."""
+    if isinstance(value, str) and content_type.startswith("text/"):
+        return value.encode()  # TorchServe decoded it; these are a file's bytes, not base64
+    if not isinstance(value, bytes | bytearray):
+        return value
+    if content_type == "application/json" or content_type.endswith("+json"):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            raise InvalidEncoding("the body says it is JSON, but it is not valid JSON") from None
+    return value
+
+
+def _payload_bytes(payload: object, limits: Limits) -> bytes:
+    """The file's bytes; text is base64. Raises MissingVideo, InvalidEncoding or VideoTooLarge."""
+    if payload is None or payload in ("", b""):
+        raise MissingVideo(f"there is no video in this request; send it as the body or as {_data_key()}")
+    if isinstance(payload, bytes | bytearray):
+        _check_size(len(payload), limits)
+        return bytes(payload)
+    if not isinstance(payload, str):
+        raise InvalidEncoding(f"{_data_key()} must be base64 text, got {_kind(payload)}")
+    return _from_base64(payload, limits)
+
+
+def _from_base64(text: str, limits: Limits) -> bytes:
+    """Standard base64, with padding; line breaks are allowed, and a `data:...;base64,` in front."""
+    if text[:5].lower() == "data:":
+        header, comma, text = text.partition(",")
+        if not comma or not header.lower().endswith(";base64"):
+            raise InvalidEncoding("a data: URL must be of the form data:<media type>;base64,<base64 text>")
+    text = "".join(text.split())
+    if not text:
+        raise MissingVideo("the base64 text of the video is empty")
+    _check_size(len(text) * 3 // 4 - 2, limits)
+    try:
+        payload = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidEncoding(f"{_data_key()} is not valid base64 (standard alphabet, with padding)") from None
+    _check_size(len(payload), limits)
+    return payload
+
+
+def _check_size(size: int, limits: Limits) -> None:
+    if size > limits.max_video_bytes:
+        raise VideoTooLarge(f"the video has {size} bytes; at most {limits.max_video_bytes} are allowed")
+
+
+def _checked_list(value: object, name: str, limits: Limits) -> list[Any]:
+    if not isinstance(value, list):
+        raise InvalidEncoding(f"{name} must be a list, got {_kind(value)}")
+    if not value:
+        raise MissingVideo(f"{name} is empty; give at least one video")
+    _check_count(len(value), name, limits)
+    return value
+
+
+def _check_count(count: int, name: str, limits: Limits) -> None:
+    if count > limits.max_windows:
+        raise InvalidOption(f"{name} holds {count} videos; at most {limits.max_windows} are allowed")
+
+
+def _tensor_parameters(tensor: Mapping[str, object]) -> object:
+    """A tensor's own options; `content_type` and `binary_data_size` are the protocol's, not ours."""
+    parameters = tensor.get("parameters")
+    if isinstance(parameters, Mapping):
+        return {name: value for name, value in parameters.items() if name != "content_type"}
+    return parameters
+
+
+def _bytes_elements(tensor: Mapping[str, object]) -> list[object]:
+    """The elements of a BYTES tensor, in order; a single one may stand without its list."""
+    if tensor.get("datatype") != "BYTES":
+        raise InvalidEncoding(f"a video tensor must have datatype BYTES, got {_shown(tensor.get('datatype'))}")
+    data = tensor.get("data")
+    elements = _flattened(data) if isinstance(data, list) else [data]
+    shape = tensor.get("shape")
+    if shape is not None and _size_of(shape) != len(elements):
+        raise InvalidEncoding(f"a tensor says shape {_shown(shape)}, but its data has {len(elements)} elements")
+    return elements
+
+
+def _only_element(tensor: Mapping[str, object]) -> object:
+    data = tensor.get("data")
+    elements = _flattened(data) if isinstance(data, list) else [data]
+    if len(elements) != 1:
+        raise InvalidOption(f"{tensor['name']} must be a tensor of one element, got {len(elements)}")
+    return elements[0]
+
+
+def _flattened(data: list[Any]) -> list[object]:
+    """Row-major; the protocol allows nested lists and flat ones."""
+    flat: list[object] = []
+    for entry in data:
+        flat += entry if isinstance(entry, list) else [entry]
+    return flat
+
+
+def _size_of(shape: object) -> int | None:
+    if not isinstance(shape, list):
+        return None
+    size = 1
+    for length in shape:
+        if isinstance(length, bool) or not isinstance(length, int) or length < 0:
+            return None
+        size *= length
+    return size
+
+
+def _kind(value: object) -> str:
+    """A JSON value's kind, for messages."""
+    kinds = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    return kinds.get(type(value), "a number" if isinstance(value, int | float) else "something else")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:40] + "..."
+
+
+def _data_key() -> str:
+    return VIDEO_FIELDS[0]
