@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import shlex
 import shutil
 import subprocess
@@ -13,13 +12,15 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import zipfile
+import zlib
 from pathlib import Path
 from typing import NoReturn
 
 import psutil
 
-from handlers.errors import UnknownSpec
-from handlers.specs import SPECS, get_spec
+from handlers.errors import SetupError
+from handlers.specs import SPECS
 from scripts._sample import sample_clip
 from scripts._server import (
     CONFIG,
@@ -34,6 +35,7 @@ from scripts._server import (
 
 DEFAULT_MODEL = "x3d_s"
 EMBEDDED_MODEL = "camera_motion"
+RANDOM_MODEL = "x3d_xs"
 MODEL_STORE = REPOSITORY / "model_store"
 
 _READY_TIMEOUT_SEC = 180.0
@@ -52,6 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.stop and (options.model or options.offline):
         parser.error("--stop stands alone")
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # in step with pip's and stderr's lines
     server = Server(REPOSITORY, Ports.of_config())
     try:
         if options.stop:
@@ -69,14 +72,14 @@ def serve(server: Server, model: str | None, *, offline: bool) -> None:
     process = running_server(server)
     served = server.models() if process else []
     # Without a name, a fallback that is being served already is as good as it was the first time.
-    name = model or next((each for each in (DEFAULT_MODEL, EMBEDDED_MODEL, "x3d_xs") if each in served), None)
+    name = model or next((each for each in (DEFAULT_MODEL, EMBEDDED_MODEL, RANDOM_MODEL) if each in served), None)
     if name is None or name not in served:
-        name = package(name, offline=offline)
+        name = have_archive(name, offline=offline)
     if process is None:
         start(server, name)
     elif name not in served:
         print(f"Registering {name}")
-        server.register(f"{name}.mar")
+        server.register(f"{name}.mar", name=name)
     elif not server.is_ready(name):
         server.wait_ready([name], process=process, timeout_sec=_READY_TIMEOUT_SEC)
     answer(server, name)
@@ -112,8 +115,8 @@ def pid_file() -> Path:
     return temp_folder(REPOSITORY) / ".model_server.pid"
 
 
-def package(name: str | None, *, offline: bool) -> str:
-    """The name of a model whose archive is in the model store afterwards; `name`, or the best that can be had."""
+def have_archive(name: str | None, *, offline: bool) -> str:
+    """The name of a model whose archive is in the model store afterwards: `name`, or the best that can be had."""
     if name is not None:
         build(name, offline=offline)
         return name
@@ -122,41 +125,44 @@ def package(name: str | None, *, offline: bool) -> str:
         return DEFAULT_MODEL
     except QuickstartError as error:
         reason = error
-    embedded = EMBEDDED_MODEL if EMBEDDED_MODEL in SPECS else "x3d_xs"
-    if embedded == EMBEDDED_MODEL:
-        print(f"{reason}: serving {embedded} instead, which needs no download")
-        build(embedded, offline=offline)
-    else:
-        print(f"{reason}: serving {embedded} with random weights instead, whose answers mean nothing")
-        build(embedded, offline=offline, weights="random")
-    return embedded
+    if EMBEDDED_MODEL in SPECS:
+        print(f"{reason}: serving {EMBEDDED_MODEL} instead, which needs no download")
+        build(EMBEDDED_MODEL, offline=offline)
+        return EMBEDDED_MODEL
+    print(f"{reason}: serving {RANDOM_MODEL} with random weights instead, whose answers mean nothing")
+    build(RANDOM_MODEL, offline=offline, weights="random")
+    return RANDOM_MODEL
 
 
 def build(name: str, *, offline: bool, weights: str = "published") -> None:
     """Write model_store/NAME.mar unless it is there; QuickstartError says why it cannot be had."""
-    if (MODEL_STORE / f"{name}.mar").is_file():
+    archive = MODEL_STORE / f"{name}.mar"
+    if archive.is_file():
+        if not holds_these_handlers(archive):
+            print(
+                f"Note: {name}.mar holds other code than handlers/; python -m scripts.package {name} --force renews it"
+            )
         return
-    try:
-        spec = get_spec(name)
-    except UnknownSpec as error:
-        raise QuickstartError(f"model_store has no {name}.mar, and {error.message}") from None
-    if (
-        offline
-        and weights == "published"
-        and spec.weights.url is not None
-        and not cached_weights(spec.weights.url).is_file()
-    ):
-        raise QuickstartError(f"{name}'s published weights are not cached, and --offline tries no download")
+    # Here, because it imports torch, which takes longer than all the rest of a second run.
+    from scripts._download import DownloadError
+    from scripts.package import PackageOptions, package, summary
+
     print(f"Packaging {name}")
-    command = [sys.executable, "-m", "scripts.package", name, "--weights", weights, "--output", str(MODEL_STORE)]
-    if subprocess.run(command, cwd=REPOSITORY, check=False).returncode != 0:
-        raise QuickstartError(f"{name} could not be packaged")
+    options = PackageOptions(
+        spec=name, weights=weights, output=MODEL_STORE, offline=offline, progress=sys.stderr.isatty()
+    )
+    try:
+        print(summary(package(options)))
+    except (SetupError, DownloadError) as error:
+        raise QuickstartError(str(error)) from None
 
 
-def cached_weights(url: str) -> Path:
-    """Where torch's hub keeps the download of that URL (torch.hub.get_dir, without importing torch)."""
-    home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "torch")
-    return Path(home).expanduser() / "hub" / "checkpoints" / url.rsplit("/", 1)[-1]
+def holds_these_handlers(archive: Path) -> bool:
+    """Whether the archive's handlers are those of this checkout, by their checksums."""
+    with zipfile.ZipFile(archive) as file:
+        packed = {each.filename: each.CRC for each in file.infolist() if each.filename.startswith("handlers/")}
+    files = ((REPOSITORY / name, checksum) for name, checksum in packed.items() if name.endswith(".py"))
+    return all(path.is_file() and zlib.crc32(path.read_bytes()) == checksum for path, checksum in files)
 
 
 def start(server: Server, name: str) -> None:
@@ -169,11 +175,19 @@ def start(server: Server, name: str) -> None:
     shutil.rmtree(temp_folder(REPOSITORY) / "models", ignore_errors=True)
     print(f"Starting TorchServe with {name}", end="", flush=True)
     began = time.monotonic()
-    command = [sys.executable, "-m", "ts.model_server", "--start", "--models", f"{name}.mar"]
+    command = [sys.executable, "-m", "ts.model_server", "--start", "--models", f"{name}={name}.mar"]
     with console.open("wb") as log:
-        # A session of its own: Ctrl-C and closing the terminal leave the server up.
+        # A session of its own: Ctrl-C and closing the terminal leave the server up. Keys and logs are its owner's alone.
         subprocess.run(
-            command, cwd=REPOSITORY, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, check=True
+            command,
+            cwd=REPOSITORY,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            umask=0o077,
+            check=True,
         )
     process = server_process()
     if process is None:
@@ -215,7 +229,7 @@ def curl_line(server: Server, name: str, clip: Path) -> str:
     """The command that repeats the request, from any folder: the key is read when it runs."""
     code = 'import json, sys; print(json.load(open(sys.argv[1]))["inference"]["key"])'
     # Quotes inside $(...) are the inner command's own, also within the double quotes around it.
-    key = f"python3 -c {shlex.quote(code)} {shlex.quote(str(server.key_file))}"
+    key = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} {shlex.quote(str(server.key_file))}"
     return (
         f'curl -H "Authorization: Bearer $({key})" -T {shlex.quote(str(clip))} '
         f"{server.inference_url}/predictions/{name}"

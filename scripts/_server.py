@@ -24,8 +24,10 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -37,6 +39,7 @@ CONFIG = REPOSITORY / "config.properties"
 
 Api = Literal["inference", "management"]
 
+_RENEW_BEFORE = timedelta(seconds=10)
 _POLL_SEC = 0.1
 _STOP_TIMEOUT_SEC = 30.0
 # A worker binds `TEMP/.ts.sock.PORT`, and a Unix socket's path has at most 107 bytes (sun_path in unix(7)).
@@ -129,8 +132,19 @@ class Server:
         return self.directory / "key_file.json"
 
     def headers(self, api: Api = "inference") -> dict[str, str]:
-        """The `Authorization` header for that API, read anew each time: keys are renewed while the server runs."""
-        return {"Authorization": f"Bearer {json.loads(self.key_file.read_text())[api]['key']}"}
+        """The `Authorization` header for that API: its key as the key file has it now, renewed if it has expired."""
+        entry = json.loads(self.key_file.read_text())[api]
+        if datetime.fromisoformat(entry["expiration time"]) <= datetime.now(UTC) + _RENEW_BEFORE:
+            self.renew(api)
+            entry = json.loads(self.key_file.read_text())[api]
+        return {"Authorization": f"Bearer {entry['key']}"}
+
+    def renew(self, api: Api) -> None:
+        """Have TorchServe write a new key for that API into the key file; the old one is void at once."""
+        key = json.loads(self.key_file.read_text())["API"]["key"]
+        url = f"{self.management_url}/token?type={api}"
+        request = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"})
+        urllib.request.urlopen(request, timeout=30).close()
 
     def is_up(self) -> bool:
         """Whether the inference port answers as TorchServe does. Needs no key."""
@@ -303,8 +317,16 @@ class TorchServe(Server):
             self._launcher = subprocess.Popen(
                 command, cwd=self.directory, env=env, stdout=console, stderr=subprocess.STDOUT, start_new_session=True
             )
-        names = [model.split("=", 1)[0].removesuffix(".mar") for model in self._models]
+        names = [self._registered_name(model) for model in self._models]
         self.wait_ready(names, process=psutil.Process(self._launcher.pid), timeout_sec=self._ready_timeout_sec)
+
+    def _registered_name(self, model: str) -> str:
+        """The name under which `--models MODEL` registers: before the `=`, else the one inside the archive."""
+        name, _, _ = model.rpartition("=")
+        if name:
+            return name
+        with zipfile.ZipFile(self.model_store / model) as archive:
+            return str(json.loads(archive.read("MAR-INF/MANIFEST.json"))["model"]["modelName"])
 
     def stop(self) -> None:
         """Stop the server and all its workers, and remove its folder if it is ours. Does nothing the second time."""

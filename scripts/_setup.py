@@ -49,9 +49,9 @@ def installed(file: Path, stamp: Path = STAMP) -> bool:
 def install(file: Path, stamp: Path = STAMP) -> None:
     """Install the file's packages, showing pip's progress; raises CalledProcessError if pip fails."""
     print(f"Installing {file.relative_to(REPOSITORY)} (about 3 GB the first time: torch brings its CUDA libraries)")
-    # The three source packages are built in an isolated environment: pin what builds them, too.
+    # Three packages are sources: built in isolation, whatever the age of pip, with pinned builders.
     constraints = str(REQUIREMENTS / "constraints.txt")
-    env = os.environ | {"PIP_CONSTRAINT": constraints, "PIP_BUILD_CONSTRAINT": constraints}
+    env = os.environ | {"PIP_CONSTRAINT": constraints, "PIP_BUILD_CONSTRAINT": constraints, "PIP_USE_PEP517": "1"}
     command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "-r", str(file)]
     subprocess.run(command, check=True, env=env)
     known = json.loads(stamp.read_text()) if stamp.is_file() else {}
