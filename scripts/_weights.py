@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import re
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +23,11 @@ from scripts._download import DownloadError, check_hash, fetch, file_name_of, sh
 WEIGHTS_FOLDER = Path(__file__).resolve().parent.parent / "weights"
 """Weights that this repository holds itself, float16."""
 
-# Variance gains that keep the activations of random networks of this depth from vanishing, so that their answers
-# depend on the video as a trained network's do.
-_GAINS: Mapping[str, float] = {"x3d": 1.3, "slow": 1.0, "slowfast": 1.15}
+# Variance gains of a random convolution's weights (2 keeps the scale of activations behind a ReLU), and of a random
+# classifier's: answers then depend on the video, and are neither flat nor saturated, as a trained network's are not.
+_CONVOLUTION_GAIN = 2.0
+_CLASSIFIER_GAIN = 0.05
+_BLOCK = re.compile(r"(.+\.res_blocks)\.(\d+)\..+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,12 +92,21 @@ def cached(
 def random_weights(spec: ModelSpec, *, num_classes: int, seed: int) -> WeightsSource:
     """Weights that depend on nothing but the spec, the class count and the seed."""
     shapes = expected_shapes(spec, num_classes=num_classes, head=spec.head)
-    state_dict = {key: _random_tensor(key, tuple(shape), spec, seed) for key, shape in shapes.items()}
+    blocks_per_stage = Counter(
+        stage for stage, _ in {match.groups() for match in map(_BLOCK.fullmatch, shapes) if match}
+    )
+    state_dict = {}
+    for key, shape in shapes.items():
+        value = _random_tensor(key, tuple(shape), seed)
+        if key.endswith(".norm_c.weight") and (block := _BLOCK.fullmatch(key)):
+            # Every block adds to its stage's activations; so the sum stays in scale however many blocks there are.
+            value /= math.sqrt(blocks_per_stage[block[1]])
+        state_dict[key] = value
     info = WeightsInfo(kind="random", source=None, sha256="", seed=seed)
     return WeightsSource(state_dict=state_dict, head=spec.head, num_classes=num_classes, info=info)
 
 
-def _random_tensor(key: str, shape: tuple[int, ...], spec: ModelSpec, seed: int) -> torch.Tensor:
+def _random_tensor(key: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
     if key.endswith("num_batches_tracked"):
         return torch.zeros(shape, dtype=torch.int64)
     # One generator per key: a tensor does not change when another one is added, or the order of keys does.
@@ -100,7 +114,8 @@ def _random_tensor(key: str, shape: tuple[int, ...], spec: ModelSpec, seed: int)
     if key.endswith("running_var"):
         value = rng.uniform(0.5, 1.5, shape)
     elif len(shape) > 1:
-        value = rng.normal(0.0, np.sqrt(_GAINS[spec.family] / np.prod(shape[1:])), shape)
+        gain = _CLASSIFIER_GAIN if key.endswith(".proj.weight") else _CONVOLUTION_GAIN
+        value = rng.normal(0.0, math.sqrt(gain / math.prod(shape[1:])), shape)
     elif key.endswith("weight"):
         value = rng.uniform(0.8, 1.2, shape)
     else:
