@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 
-from scripts._server import CONFIG, REPOSITORY, ServerError, serving_variables
+from scripts._environment import CONFIG, REPOSITORY, ServerError, serving_variables
 
 
 def main() -> int:

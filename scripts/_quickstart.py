@@ -21,17 +21,9 @@ import psutil
 
 from handlers.errors import SetupError
 from handlers.specs import SPECS
+from scripts._environment import CONFIG, REPOSITORY, Ports, ServerError, serving_environment, temp_folder
 from scripts._sample import sample_clip
-from scripts._server import (
-    CONFIG,
-    REPOSITORY,
-    Ports,
-    Server,
-    ServerError,
-    serving_environment,
-    stop_processes,
-    temp_folder,
-)
+from scripts._server import Server, stop_processes
 
 DEFAULT_MODEL = "x3d_s"
 EMBEDDED_MODEL = "camera_motion"
@@ -177,7 +169,7 @@ def start(server: Server, name: str) -> None:
     began = time.monotonic()
     command = [sys.executable, "-m", "ts.model_server", "--start", "--models", f"{name}={name}.mar"]
     with console.open("wb") as log:
-        # A session of its own: Ctrl-C and closing the terminal leave the server up. Keys and logs are its owner's alone.
+        # A session of its own: Ctrl-C and a closed terminal leave the server up. Keys and logs are the owner's alone.
         subprocess.run(
             command,
             cwd=REPOSITORY,
