@@ -130,6 +130,10 @@ class VideoDecoder:
     def close(self) -> None:
         self._container.close()
 
+    def extend_deadline(self, seconds: float) -> None:
+        """Time that was spent waiting for others does not count as decoding."""
+        self._deadline += seconds
+
     # Opening ----------------------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
@@ -200,7 +204,7 @@ class VideoDecoder:
         EncodedVideo subtracts the start time from a duration that does not hold it; that is kept where it can be, but
         not where it makes the answer negative, nor for MPEG-TS, which the recipe cannot read from its start anyway.
         """
-        ticks = self._stream.duration
+        ticks: int | None = self._stream.duration
         if ticks is None or ticks <= 0:
             return None
         from_start = (ticks - self._origin) * self._time_base
@@ -271,10 +275,10 @@ class VideoDecoder:
         for wanted_range in ranges:
             for frame in self._decode_range(packets, position, wanted_range, table, checker):
                 pts = checker.came_out(frame)
-                if pts in places:
-                    yield PickedFrame(self._picture(frame), pts, tuple(places[pts]))
                 while order and clips[order[0]].end <= pts:
                     yield checker.done(order.pop(0), done)
+                if pts in places:
+                    yield PickedFrame(self._picture(frame), pts, tuple(places[pts]))
             position = wanted_range.stop - 1
             reached = max(table.pts[wanted_range.start : wanted_range.stop])
             while order and clips[order[0]].picks[-1] <= reached:
@@ -323,7 +327,10 @@ class VideoDecoder:
         if not clips:
             if any_before:
                 return
-            raise EmptyClip(self._nothing_there(windows, stamps))
+            if not stamps:
+                raise UndecodableVideo("no frame could be decoded from this video")
+            start, end = float(windows[0][1].start_sec), float(windows[-1][1].end_sec)
+            raise EmptyClip(f"the video has no frame between {start:.3f} s and {end:.3f} s")
         yield ClipsPlanned(tuple(clips))
         places = _places(clips)
         last_output = {stamp: number for number, stamp in enumerate(stamps)}  # equal stamps: the last one wins
@@ -354,7 +361,8 @@ class VideoDecoder:
             stamps.append(stamp)
         known = [stamp for stamp in stamps if stamp is not None]
         if self._may_reorder_wrongly() and known != sorted(known):
-            return sorted(known)  # the decoder's order holds, the packets' stamps are merely dealt out in it
+            dealt: list[int | None] = [*sorted(known)]
+            return dealt  # the decoder's order holds, the packets' stamps are merely dealt out in it
         return stamps
 
     def _decode_all(self, seek_to: int | None) -> Iterator[VideoFrame]:
@@ -481,12 +489,6 @@ class VideoDecoder:
         if sentence not in self._warnings:
             self._warnings.append(sentence)
 
-    def _nothing_there(self, windows: list[tuple[int, Window]], stamps: list[int | None]) -> str:
-        if not stamps:
-            return "no frame could be decoded from this video"
-        start, end = float(windows[0][1].start_sec), float(windows[-1][1].end_sec)
-        return f"the video has no frame between {start:.3f} s and {end:.3f} s"
-
 
 class _PlanCheck:
     """Holds what went into the decoder against what came out, so that a wrong plan never becomes an answer."""
@@ -568,7 +570,7 @@ def _av_errors() -> Iterator[None]:
     except RequestError:
         raise
     except MemoryError as error:
-        raise FrameTooLarge("decoding this video needs more memory than is allowed") from error
+        raise UndecodableVideo("decoding this video needs more memory than is allowed") from error
     except (av.error.FFmpegError, OSError, ValueError, UnicodeError, EOFError) as error:
         raise UndecodableVideo(f"this video cannot be decoded: {_reason(error)}") from error
 

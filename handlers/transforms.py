@@ -70,13 +70,20 @@ def crop_origins(height: int, width: int, size: int, num_crops: int) -> list[tup
 class FrameTransform:
     """The transform of every frame of one size; index tables are made once and used for each frame.
 
-    `apply` reads an RGB frame (H, W, 3) uint8 and writes (num_crops, 3, S, S) float32.
+    `apply` reads an RGB frame (H, W, 3) uint8, as one run of bytes, and writes (num_crops, 3, S, S) float32.
     """
 
     def __init__(
-        self, spec: ModelSpec, *, height: int, width: int, num_crops: int = 1, orientation: Orientation = UPRIGHT
+        self,
+        spec: ModelSpec,
+        *,
+        height: int,
+        width: int,
+        row_bytes: int | None = None,
+        num_crops: int = 1,
+        orientation: Orientation = UPRIGHT,
     ) -> None:
-        self.height, self.width = height, width
+        self._row_bytes = width * 3 if row_bytes is None else row_bytes
         shown = (width, height) if orientation.transpose else (height, width)
         scaled = scaled_size(*shown, spec.short_side)
         self._shift = np.float32(spec.mean / spec.std)
@@ -101,7 +108,7 @@ class FrameTransform:
         if orientation.transpose:  # the shown row is a stored column
             y_flip, x_flip = x_flip, y_flip
         rows, cols = _flip(rows, shown[0], y_flip), _flip(cols, shown[1], x_flip)
-        row_step, col_step = (3, self.width * 3) if orientation.transpose else (self.width * 3, 3)
+        row_step, col_step = (3, self._row_bytes) if orientation.transpose else (self._row_bytes, 3)
         corners = [
             (y * row_step)[:, None] + (x * col_step)[None, :]
             for y in (rows.lower, rows.upper)

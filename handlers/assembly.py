@@ -1,0 +1,159 @@
+"""Picked frames -> the model input of each window, a frame at a time, so that memory follows the windows in flight."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handlers.clips import Sampling, VideoReport, WindowViews
+from handlers.decoding import ClipDone, ClipsPlanned, Event, PickedFrame, Picture, VideoDecoder
+from handlers.frame_plan import PlannedClip
+from handlers.limits import Limits
+from handlers.specs import ModelSpec
+from handlers.transforms import FrameTransform, Orientation
+
+Views = NDArray[np.float32]
+Allocate = Callable[[tuple[int, ...]], Views]
+"""Gives an array of that shape, (num_crops, 3, T, S, S), for one window; may wait until one is free."""
+
+
+def views_shape(spec: ModelSpec, num_crops: int) -> tuple[int, int, int, int, int]:
+    """(num_crops, 3, T, S, S): what one window becomes."""
+    return (num_crops, 3, spec.num_frames, spec.crop_size, spec.crop_size)
+
+
+@dataclass(slots=True)
+class _Stopwatch:
+    """Seconds spent in the transform, and waiting for room to put its result."""
+
+    transform_sec: float = 0.0
+    waiting_sec: float = 0.0
+
+
+class VideoReader:
+    """One video from bytes to views: decoding and transform of every window, then a report."""
+
+    def __init__(
+        self, payload: bytes | memoryview, spec: ModelSpec, limits: Limits, *, autorotate: bool, allocate: Allocate
+    ) -> None:
+        self._started = time.perf_counter()
+        self._spec, self._allocate = spec, allocate
+        self._watch = _Stopwatch()
+        self._decoder = VideoDecoder(payload, spec, limits, autorotate=autorotate)
+        self._transforms: dict[tuple[int, int, int, Orientation], FrameTransform] = {}
+
+    def windows(self, sampling: Sampling) -> Iterator[WindowViews]:
+        """Every window's views, in the order in which they are complete. The arrays are those that `allocate` gave."""
+        self._num_crops = sampling.num_crops
+        assembler: _Assembler | None = None
+        for event in self._decoder.events(sampling):
+            if isinstance(event, ClipsPlanned):
+                spare = assembler.reclaim() if assembler is not None else []
+                assembler = _Assembler(event.clips, self._spec, sampling.num_crops, self._room(spare))
+            elif assembler is not None:
+                yield from self._advance(assembler, event)
+
+    def _advance(self, assembler: _Assembler, event: Event) -> Iterator[WindowViews]:
+        if isinstance(event, PickedFrame):
+            for target in assembler.targets(event):
+                started = time.perf_counter()
+                self._transform(event.picture).apply(event.picture.pixels, target)
+                self._watch.transform_sec += time.perf_counter() - started
+        elif isinstance(event, ClipDone):
+            yield assembler.finish(event.position)
+
+    def report(self) -> VideoReport:
+        elapsed = time.perf_counter() - self._started
+        decode_sec = elapsed - self._watch.transform_sec - self._watch.waiting_sec
+        return self._decoder.report(decode_ms=decode_sec * 1e3, transform_ms=self._watch.transform_sec * 1e3)
+
+    def close(self) -> None:
+        self._decoder.close()
+
+    def _room(self, spare: list[Views]) -> Allocate:
+        def allocate(shape: tuple[int, ...]) -> Views:
+            if spare:
+                return spare.pop()
+            started = time.perf_counter()
+            room = self._allocate(shape)
+            waited = time.perf_counter() - started
+            self._watch.waiting_sec += waited
+            self._decoder.extend_deadline(waited)
+            return room
+
+        return allocate
+
+    def _transform(self, picture: Picture) -> FrameTransform:
+        key = (picture.height, picture.width, picture.row_bytes, picture.orientation)
+        if key not in self._transforms:
+            self._transforms[key] = FrameTransform(
+                self._spec,
+                height=picture.height,
+                width=picture.width,
+                row_bytes=picture.row_bytes,
+                num_crops=self._num_crops,
+                orientation=picture.orientation,
+            )
+        return self._transforms[key]
+
+
+class _Assembler:
+    """Puts transformed frames where they belong.
+
+    Windows that do not overlap are written in place. Overlapping ones share frames: each is transformed once, kept
+    while a window still needs it, and copied; memory follows the frames of one window's length, not the overlaps.
+    """
+
+    def __init__(self, clips: Sequence[PlannedClip], spec: ModelSpec, num_crops: int, allocate: Allocate) -> None:
+        self._clips, self._allocate = clips, allocate
+        self._shape = views_shape(spec, num_crops)
+        self._frame_shape = (num_crops, 3, spec.crop_size, spec.crop_size)
+        ordered = sorted(clips, key=lambda clip: clip.first)
+        self._overlap = any(one.end > later.first for one, later in pairwise(ordered))
+        self._open: dict[int, Views] = {}
+        self._kept: dict[int, Views] = {}
+        self._uses: dict[int, int] = {}
+        for clip in clips:
+            for pts in set(clip.picks):
+                self._uses[pts] = self._uses.get(pts, 0) + 1
+
+    def targets(self, event: PickedFrame) -> Iterator[Views]:
+        """Where to write the transformed frame, each (num_crops, 3, S, S)."""
+        if self._overlap:
+            self._kept[event.pts] = np.empty(self._frame_shape, dtype=np.float32)
+            yield self._kept[event.pts]
+            return
+        first_position, first_step = event.places[0]
+        first = self._room(first_position)[:, :, first_step]
+        yield first
+        for position, step in event.places[1:]:
+            self._room(position)[:, :, step] = first
+
+    def finish(self, position: int) -> WindowViews:
+        clip = self._clips[position]
+        if not self._overlap:
+            return WindowViews(clip.index, clip.window, self._open.pop(position))
+        views = self._allocate(self._shape)
+        for step, pts in enumerate(clip.picks):
+            views[:, :, step] = self._kept[pts]
+        for pts in set(clip.picks):
+            self._uses[pts] -= 1
+            if self._uses[pts] == 0:
+                del self._kept[pts]
+        return WindowViews(clip.index, clip.window, views)
+
+    def reclaim(self) -> list[Views]:
+        """The arrays of windows that will not be finished."""
+        spare = list(self._open.values())
+        self._open.clear()
+        return spare
+
+    def _room(self, position: int) -> Views:
+        if position not in self._open:
+            self._open[position] = self._allocate(self._shape)
+        return self._open[position]

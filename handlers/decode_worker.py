@@ -1,0 +1,172 @@
+"""The decoding process: takes jobs from a pipe, puts views into shared memory. Runs apart from the server on purpose.
+
+It meets the bytes of strangers, so it holds nothing worth taking: no environment, no torch, no model; it can open no
+file and no socket, and its memory has a ceiling. Messages to the parent are JSON, never pickles.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import mmap
+import resource
+import signal
+import sys
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handlers.assembly import VideoReader, views_shape
+from handlers.clips import Sampling
+from handlers.decoding import cap_allocations
+from handlers.errors import InternalError, RequestError
+from handlers.limits import Limits
+from handlers.specs import ModelSpec, get_spec
+
+_PR_SET_PDEATHSIG = 1
+_FLOAT_BYTES = 4
+_DESCRIPTORS = 64  # where the system does not tell how many are open
+_IDLE_BYTES = 256 * 2**20  # likewise for memory
+
+
+class _Outbox:
+    """The shared slots for views: hands out free ones, waits for the parent when there is none."""
+
+    def __init__(self, connection: Connection, descriptor: int) -> None:
+        self._connection, self._descriptor = connection, descriptor
+        self._map: mmap.mmap | None = None
+        self._free: list[int] = []
+        self._slots: dict[int, int] = {}
+
+    def prepare(self, shape: tuple[int, ...], slots: int) -> None:
+        """Make room for `slots` arrays of that shape; the parent has sized the memory already."""
+        self._slot_bytes = int(np.prod(shape)) * _FLOAT_BYTES
+        if self._map is None or len(self._map) < self._slot_bytes * slots:
+            self._map = mmap.mmap(self._descriptor, self._slot_bytes * slots)
+        self._free = list(range(slots))
+        self._slots.clear()
+
+    def allocate(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        while not self._free:
+            message = json.loads(self._connection.recv_bytes())
+            self._free.append(int(message["free"]))
+        slot = self._free.pop()
+        assert self._map is not None
+        count = self._slot_bytes // _FLOAT_BYTES
+        views = np.frombuffer(self._map, dtype=np.float32, count=count, offset=slot * self._slot_bytes)
+        self._slots[views.ctypes.data] = slot
+        return views.reshape(shape)
+
+    def slot_of(self, views: NDArray[np.float32]) -> int:
+        return self._slots.pop(views.ctypes.data)
+
+
+def main() -> None:
+    """Entry point; arguments: connection, payload and outbox descriptors, spec, limits as JSON, autorotate."""
+    pipe, payload, outbox = (int(text) for text in sys.argv[1:4])
+    settings = json.loads(sys.argv[4])
+    spec, limits = get_spec(settings["spec"]), Limits(**settings["limits"])
+    connection = Connection(pipe)
+    _confine(limits, bool(settings["capped"]))
+    connection.send_bytes(b'{"ready": true}')
+    room = _Outbox(connection, outbox)
+    while True:
+        try:
+            job = json.loads(connection.recv_bytes())
+        except EOFError:
+            return
+        if "free" in job:
+            continue  # of the job before
+        _serve(connection, payload, room, spec, limits, job, autorotate=bool(settings["autorotate"]))
+
+
+def _serve(
+    connection: Connection,
+    descriptor: int,
+    room: _Outbox,
+    spec: ModelSpec,
+    limits: Limits,
+    job: dict[str, Any],
+    *,
+    autorotate: bool,
+) -> None:
+    sampling = Sampling(**job["sampling"])
+    room.prepare(views_shape(spec, sampling.num_crops), job["slots"])
+    mapped = mmap.mmap(descriptor, job["bytes"], access=mmap.ACCESS_READ) if job["bytes"] else None
+    payload = memoryview(mapped if mapped is not None else b"")
+    answer: dict[str, Any]
+    try:
+        answer = _decode(connection, payload, room, spec, limits, sampling, autorotate=autorotate)
+    except RequestError as error:
+        answer = {"error": error.type, "message": error.message}
+    except MemoryError:
+        answer = {"error": "UndecodableVideo", "message": "decoding this video needs more memory than is allowed"}
+    except Exception as error:  # noqa: BLE001  whatever a stranger's bytes provoke is that request's failure
+        answer = {"error": InternalError.__name__, "message": f"decoding failed unexpectedly: {type(error).__name__}"}
+    payload.release()
+    connection.send_bytes(json.dumps(answer).encode())
+
+
+def _decode(
+    connection: Connection,
+    payload: memoryview,
+    room: _Outbox,
+    spec: ModelSpec,
+    limits: Limits,
+    sampling: Sampling,
+    *,
+    autorotate: bool,
+) -> dict[str, Any]:
+    reader = VideoReader(payload, spec, limits, autorotate=autorotate, allocate=room.allocate)
+    try:
+        for done in reader.windows(sampling):
+            message = {
+                "window": done.index,
+                "start_sec": float(done.window.start_sec),
+                "end_sec": float(done.window.end_sec),
+                "slot": room.slot_of(done.views),
+            }
+            connection.send_bytes(json.dumps(message).encode())
+        return {"report": reader.report().to_json()}
+    finally:
+        reader.close()
+
+
+def _confine(limits: Limits, capped: bool) -> None:
+    """Give up what decoding does not need, before the first stranger's byte is read."""
+    gc.freeze()
+    cap_allocations(limits)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if capped:
+        ceiling = _data_bytes() + limits.decode_memory_mb * 2**20
+        resource.setrlimit(resource.RLIMIT_DATA, (ceiling, ceiling))
+    _load_lazily_imported()
+    descriptors = Path("/proc/self/fd")
+    highest = max(int(entry.name) for entry in descriptors.iterdir()) if descriptors.is_dir() else _DESCRIPTORS
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest, highest))  # no descriptor is free: nothing can be opened
+
+
+def _data_bytes() -> int:
+    """Private writable memory of this process now, bytes; what RLIMIT_DATA counts (Linux 4.7 and newer)."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        return _IDLE_BYTES
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData:"))
+
+
+def _load_lazily_imported() -> None:
+    """Codecs and modules that Python or numpy would only open when first used."""
+    b"x".decode("latin-1").encode("ascii")
+    np.linspace(0, 1, 3).astype(np.float32)
+
+
+if __name__ == "__main__":
+    main()

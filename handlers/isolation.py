@@ -1,0 +1,261 @@
+"""Decoding in processes of their own: a video that crashes, hangs or devours memory takes only its own request along.
+
+Each process has a pipe, a shared buffer for the payload and a shared buffer for finished views. A process that misses
+its deadline or dies is replaced; the job it held gets an error, every other job goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import mmap
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handlers.assembly import views_shape
+from handlers.clips import Sampling, VideoReport, Window, WindowViews
+from handlers.decode_service import DecodeJob, Delivery
+from handlers.errors import REQUEST_ERRORS, DecodeTimeout, InternalError, SetupError, UndecodableVideo
+from handlers.limits import Limits
+from handlers.specs import ModelSpec
+
+_START_TIMEOUT_SEC = 60.0
+_GRACE_SEC = 1.0  # the process ends its job itself at the deadline; past this it is taken to hang
+_SLOTS = 2  # views of two windows: one is read while the next is written
+_KEPT_PAYLOAD_BYTES = 16 * 2**20  # a larger payload's pages are given back after the job
+_CODE = "import sys; sys.path.insert(0, {root!r}); from handlers.decode_worker import main; main()"
+
+
+class ProcessDecodeService:
+    """A pool of decoding processes, driven by one thread. See `decode_service.DecodeService`."""
+
+    def __init__(
+        self, spec: ModelSpec, limits: Limits, *, processes: int, autorotate: bool = True, capped: bool = True
+    ) -> None:
+        self._limits = limits
+        settings = {
+            "spec": spec.name,
+            "limits": dataclasses.asdict(limits),
+            "autorotate": autorotate,
+            "capped": capped,
+        }
+        self._processes = [_Process(spec, settings, limits) for _ in range(processes)]
+        self._queued: deque[DecodeJob] = deque()
+        for process in self._processes:
+            process.start()
+        for process in self._processes:
+            process.await_ready()
+
+    def submit(self, payload: bytes | memoryview, sampling: Sampling) -> DecodeJob:
+        job = DecodeJob(payload, sampling)
+        self._queued.append(job)
+        self._assign()
+        return job
+
+    def wait(self, timeout_sec: float | None = None) -> None:
+        busy = [process for process in self._processes if process.job is not None]
+        if not busy:
+            return
+        now = time.monotonic()
+        patience = min(process.deadline - now for process in busy)
+        if timeout_sec is not None:
+            patience = min(patience, timeout_sec)
+        ready = set(wait([process.connection for process in busy], max(patience, 0.0)))
+        for process in busy:
+            if process.connection in ready:
+                process.read_all()
+            elif time.monotonic() > process.deadline:
+                process.fail(
+                    DecodeTimeout(
+                        f"decoding took longer than the {self._limits.decode_timeout_sec:g} s that are allowed"
+                    )
+                )
+        self._assign()
+
+    def cancel(self, job: DecodeJob) -> None:
+        if job in self._queued:
+            self._queued.remove(job)
+        job.cancelled = True
+        for process in self._processes:
+            if process.job is job:
+                process.fail(InternalError("the request was given up"))
+        while job.deliveries:
+            job.deliveries.popleft().release()
+
+    def close(self) -> None:
+        for process in self._processes:
+            process.stop()
+
+    def process_ids(self) -> list[int]:
+        return [process.pid for process in self._processes]
+
+    def _assign(self) -> None:
+        for process in self._processes:
+            if process.job is None and self._queued:
+                process.begin(self._queued.popleft())
+
+
+class _Process:
+    """One decoding process and the parent's side of its pipe and shared memory."""
+
+    connection: Connection
+    _popen: subprocess.Popen[bytes]
+
+    def __init__(self, spec: ModelSpec, settings: dict[str, Any], limits: Limits) -> None:
+        self._spec, self._settings, self._limits = spec, settings, limits
+        self._payload_file, self._outbox_file = _shared_file(), _shared_file()
+        self._payload_map: mmap.mmap | None = None
+        self._outbox: mmap.mmap | None = None
+        self._generation = 0
+        self.job: DecodeJob | None = None
+        self.deadline = 0.0
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    def start(self) -> None:
+        self.connection, theirs = Pipe()
+        inherited = (theirs.fileno(), self._payload_file, self._outbox_file)
+        code = _CODE.format(root=str(Path(__file__).resolve().parent.parent))
+        self._popen = subprocess.Popen(
+            [sys.executable, "-c", code, *map(str, inherited), json.dumps(self._settings)],
+            pass_fds=inherited,
+            stdin=subprocess.DEVNULL,
+            env=_bare_environment(),
+            cwd="/",
+        )
+        theirs.close()
+        self._generation += 1
+        self._is_ready = False
+
+    def await_ready(self) -> None:
+        if self._is_ready:
+            return
+        try:
+            if not self.connection.poll(_START_TIMEOUT_SEC):
+                raise SetupError(f"the decoding process did not start within {_START_TIMEOUT_SEC:g} s")
+            self.connection.recv_bytes()
+        except (EOFError, OSError):
+            raise SetupError("the decoding process ended while it started; see the log above") from None
+        self._is_ready = True
+
+    def begin(self, job: DecodeJob) -> None:
+        self.await_ready()
+        shape = views_shape(self._spec, job.sampling.num_crops)
+        self._make_room(int(np.prod(shape)) * 4 * _SLOTS)
+        size = len(job.payload)
+        self._put_payload(job.payload)
+        message = {"bytes": size, "slots": _SLOTS, "sampling": dataclasses.asdict(job.sampling)}
+        self.job = job
+        self.deadline = time.monotonic() + self._limits.decode_timeout_sec + _GRACE_SEC
+        try:
+            self.connection.send_bytes(json.dumps(message).encode())
+        except OSError:
+            self.fail(InternalError("the decoding process is gone; try again"))
+
+    def read_all(self) -> None:
+        """Take every message that waits."""
+        try:
+            while self.job is not None and self.connection.poll(0):
+                self._take(json.loads(self.connection.recv_bytes()))
+        except (EOFError, OSError, ValueError, KeyError, TypeError):
+            self.fail(
+                UndecodableVideo("decoding this video ended the decoding process; it is damaged or too demanding")
+            )
+
+    def _take(self, message: dict[str, Any]) -> None:
+        job = self.job
+        assert job is not None
+        if "window" in message:
+            job.deliveries.append(self._deliver(job, message))
+        elif "report" in message:
+            self._end()
+            job.report = VideoReport(**{**message["report"], "warnings": tuple(message["report"]["warnings"])})
+        else:
+            self._end()
+            job.error = REQUEST_ERRORS[message["error"]](str(message["message"]))
+
+    def _deliver(self, job: DecodeJob, message: dict[str, Any]) -> Delivery:
+        shape = views_shape(self._spec, job.sampling.num_crops)
+        count, slot, generation = int(np.prod(shape)), int(message["slot"]), self._generation
+        if not 0 <= slot < _SLOTS:
+            raise ValueError(f"slot {slot} does not exist")
+        assert self._outbox is not None
+        views = np.frombuffer(self._outbox, dtype=np.float32, count=count, offset=slot * count * 4).reshape(shape)
+        delivered = time.monotonic()
+
+        def release() -> None:
+            if generation == self._generation and self.job is job:
+                self.deadline += time.monotonic() - delivered  # a wait for the model is no fault of the video
+                self._send({"free": slot})
+
+        window = Window(float(message["start_sec"]), float(message["end_sec"]))
+        return Delivery(WindowViews(int(message["window"]), window, views), release)
+
+    def _send(self, message: dict[str, int]) -> None:
+        try:
+            self.connection.send_bytes(json.dumps(message).encode())
+        except OSError:
+            return  # it is dead; the next read says so
+
+    def fail(self, error: InternalError | DecodeTimeout | UndecodableVideo) -> None:
+        """Replace the process and end its job with `error`."""
+        job = self.job
+        self._end()
+        self.stop()
+        # Views that were delivered may still be read: new memory for the new process.
+        self._payload_file, self._outbox_file = _shared_file(), _shared_file()
+        self._payload_map = self._outbox = None
+        self.start()
+        if job is not None:
+            job.error = error
+
+    def stop(self) -> None:
+        self._popen.kill()
+        self._popen.wait()
+        self.connection.close()
+        os.close(self._payload_file)
+        os.close(self._outbox_file)
+
+    def _end(self) -> None:
+        self.job = None
+        if self._payload_map is not None and len(self._payload_map) > _KEPT_PAYLOAD_BYTES:
+            self._payload_map = None
+            os.ftruncate(self._payload_file, 0)
+
+    def _put_payload(self, payload: bytes | memoryview) -> None:
+        size = len(payload)
+        if self._payload_map is None or len(self._payload_map) < size:
+            room = max(size, 2**20)
+            os.ftruncate(self._payload_file, room)
+            self._payload_map = mmap.mmap(self._payload_file, room)
+        self._payload_map[:size] = payload
+
+    def _make_room(self, size: int) -> None:
+        if self._outbox is None or len(self._outbox) < size:
+            os.ftruncate(self._outbox_file, size)
+            self._outbox = mmap.mmap(self._outbox_file, size)
+
+
+def _shared_file() -> int:
+    """A descriptor of nameless memory that a child can map."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("views")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _bare_environment() -> dict[str, str]:
+    """No secret of the server reaches the process that decodes; one thread per library is enough for it."""
+    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "LANG") if name in os.environ}
+    return {**kept, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}

@@ -1,0 +1,212 @@
+"""Views -> logits, on whatever runs the model here: torch eager, torch.compile or OpenVINO.
+
+All take the pathways as numpy arrays (N, 3, T, S, S) float32 and answer logits (N, classes) float32. On a CPU a view's
+logits do not depend on which others it is run with: OpenVINO computes one view per request, so that a request's answer
+is the same alone and in a batch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from handlers.archive import OPENVINO_FILE, WEIGHTS_FILE, ArchiveInfo
+from handlers.config import HandlerConfig, Precision
+from handlers.errors import RuntimeUnavailable
+from handlers.models import load_model
+from handlers.specs import ModelSpec
+
+Pathways = Sequence[NDArray[np.float32]]
+Logits = NDArray[np.float32]
+
+_GPU_BATCH = 32  # views in one forward on a GPU, at most
+_CPU_BATCH = 8  # likewise for torch on a CPU, where more only takes memory
+_TORCH_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_OPENVINO_TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+
+
+class Runtime(Protocol):
+    """Runs one model on one device. `max_batch` views are worth waiting for; more than that is refused."""
+
+    max_batch: int
+    runs_singly: bool
+    """Whether each view is computed by itself, so that waiting for a fuller batch gains nothing."""
+
+    def logits(self, pathways: Pathways) -> Logits:
+        """(N, classes) for the N views in each pathway array."""
+
+    def describe(self) -> dict[str, Any]:
+        """Name, device, precision and threads, as `?customized=true` tells them."""
+
+    def close(self) -> None:
+        """Give back threads and memory."""
+
+
+def create_runtime(
+    spec: ModelSpec, config: HandlerConfig, archive: ArchiveInfo, model_dir: Path, *, device: str
+) -> Runtime:
+    """The runtime that the configuration names, on `device` ("cpu" or "cuda:N"); `auto` picks by the device.
+
+    Raises RuntimeUnavailable when it cannot work here.
+    """
+    threads = config.threads or cores()
+    name = _choose(config, device)
+    if name == "openvino":
+        return OpenVinoRuntime(model_dir, archive, precision=config.precision, threads=threads, device=device)
+    return TorchRuntime(
+        spec, archive, model_dir, precision=config.precision, threads=threads, device=device, compiled=name == "compile"
+    )
+
+
+def _choose(config: HandlerConfig, device: str) -> str:
+    if config.runtime != "auto":
+        return config.runtime
+    if device != "cpu" or config.precision == "float16":
+        return "eager"
+    return "openvino" if _openvino() is not None else "eager"
+
+
+class TorchRuntime:
+    """torch, eager or compiled; channels_last_3d, and half precision where asked for."""
+
+    runs_singly = False
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        archive: ArchiveInfo,
+        model_dir: Path,
+        *,
+        precision: Precision,
+        threads: int,
+        device: str,
+        compiled: bool,
+    ) -> None:
+        self._device, self._precision, self._threads = torch.device(device), precision, threads
+        self._name = "compile" if compiled else "eager"
+        if precision == "float16" and self._device.type == "cpu":
+            raise RuntimeUnavailable("precision float16 needs a GPU; on a CPU use float32 or bfloat16")
+        if self._device.type == "cpu":
+            torch.set_num_threads(threads)
+        self.max_batch = _CPU_BATCH if self._device.type == "cpu" else _GPU_BATCH
+        model = load_model(spec, model_dir / WEIGHTS_FILE, num_classes=archive.num_classes, head=archive.head)
+        self._type = _TORCH_TYPES[precision]
+        model = model.to(device=self._device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self._model: Any = torch.compile(model, dynamic=False) if compiled else model
+        self._is_slowfast = spec.alpha is not None
+
+    def logits(self, pathways: Pathways) -> Logits:
+        with torch.inference_mode(), torch.autocast(self._device.type, self._type, enabled=self._is_mixed):
+            inputs = [self._to_device(pathway) for pathway in pathways]
+            answer: torch.Tensor = self._model(inputs if self._is_slowfast else inputs[0])
+        return answer.float().cpu().numpy()
+
+    @property
+    def _is_mixed(self) -> bool:
+        return self._type is not torch.float32
+
+    def _to_device(self, pathway: NDArray[np.float32]) -> torch.Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(pathway))
+        if self._device.type == "cuda":
+            tensor = tensor.pin_memory().to(self._device, non_blocking=True)
+        return tensor.contiguous(memory_format=torch.channels_last_3d)
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "runtime": self._name,
+            "device": str(self._device),
+            "precision": self._precision,
+            "threads": self._threads,
+            "version": torch.__version__,
+        }
+
+    def close(self) -> None:
+        self._model = None
+
+
+class OpenVinoRuntime:
+    """The archive's converted model on the CPU.
+
+    Two compiled forms of it: one view is spread over all cores, several views go side by side, one thread each. Both
+    compute the same bits.
+    """
+
+    runs_singly = True
+
+    def __init__(
+        self, model_dir: Path, archive: ArchiveInfo, *, precision: Precision, threads: int, device: str
+    ) -> None:
+        openvino = _openvino()
+        if openvino is None:
+            raise RuntimeUnavailable("runtime openvino needs the openvino package; install it or use runtime auto")
+        if device != "cpu":
+            raise RuntimeUnavailable(f"runtime openvino runs on a CPU, not on {device}; use runtime auto or eager")
+        if archive.openvino is None or not (model_dir / OPENVINO_FILE).is_file():
+            raise RuntimeUnavailable(
+                "this archive holds no OpenVINO model; package it again with --runtime openvino, or use runtime eager"
+            )
+        self._precision, self._threads, self._version = precision, threads, openvino.__version__
+        self.max_batch = max(threads, 1)
+        core = openvino.Core()
+        model = core.read_model(model_dir / OPENVINO_FILE)
+        model.reshape({port: [1, *_lengths(port)] for port in model.inputs})
+        common = {"INFERENCE_PRECISION_HINT": _OPENVINO_TYPES[precision], "INFERENCE_NUM_THREADS": threads}
+        single = core.compile_model(model, "CPU", {**common, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1})
+        self._single = single.create_infer_request()
+        self._many: Any = None
+        if threads > 1:
+            streams = core.compile_model(model, "CPU", {**common, "NUM_STREAMS": threads})
+            self._many = openvino.AsyncInferQueue(streams, threads)
+            self._many.set_callback(_keep_logits)
+
+    def logits(self, pathways: Pathways) -> Logits:
+        count = len(pathways[0])
+        views = [[pathway[index : index + 1] for pathway in pathways] for index in range(count)]
+        if count == 1 or self._many is None:
+            return np.concatenate([self._single.infer(view, share_inputs=True)[0].copy() for view in views])
+        answers: list[Logits] = [np.empty(0, dtype=np.float32)] * count
+        for index, view in enumerate(views):
+            self._many.start_async(view, userdata=(answers, index), share_inputs=True)
+        self._many.wait_all()
+        return np.concatenate(answers)
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "runtime": "openvino",
+            "device": "cpu",
+            "precision": self._precision,
+            "threads": self._threads,
+            "version": self._version,
+        }
+
+    def close(self) -> None:
+        self._single = self._many = None
+
+
+def _keep_logits(request: Any, place: tuple[list[Logits], int]) -> None:
+    answers, index = place
+    answers[index] = request.get_output_tensor(0).data.copy()
+
+
+def _lengths(port: Any) -> list[int]:
+    """The port's shape without the batch."""
+    return [int(dimension.get_length()) for dimension in list(port.get_partial_shape())[1:]]
+
+
+def _openvino() -> Any:
+    try:
+        import openvino
+    except ImportError:
+        return None
+    return openvino
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
