@@ -1,0 +1,20 @@
+"""Many videos through the served pipeline: evaluation and bulk classification. Imports nothing.
+
+    files.py         folders, lists, globs -> VideoFile; which file a dataset's entry means
+    annotations.py   labelled lists -> Annotation; the layout is recognised, what is ambiguous is refused
+    outcomes.py      one video's outcome: scores or an error, as a value that JSON and Arrow can carry
+    work.py          one worker: batches of files -> outcomes, decoding the next batch while the model has this one
+    engines.py       where workers run: in this process, or in several of them
+    ray_engine.py    where workers run: actors on a Ray cluster, through Ray Data; the only module that imports ray
+    archives.py      spec or .mar -> an unpacked archive, with a worker's share of the machine written into its settings
+    journal.py       append-only record of finished batches; survives a kill at any byte
+    rows.py          outcomes -> rows of one table
+    shards.py        rows -> Parquet or JSON-lines shards and a manifest; the only module that imports pyarrow
+    metrics.py       accuracies, confidence intervals, confusion matrix (numpy)
+    report.py        outcomes of an evaluation -> result file and summary
+    plots.py         the result's pictures; the only module that imports matplotlib
+
+Everything below `work.py` in a call sees only its batch, so a video's row does not depend on who computed it or when.
+Batches are made before anything runs and a batch is finished or not done at all: a killed run that goes on puts the
+same videos in front of the model together, and writes the same bytes.
+"""

@@ -1,0 +1,98 @@
+"""A .mar -> its identity, and an unpacked archive whose settings are a worker's share of the machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from handlers.archive import ArchiveInfo
+from handlers.config import HandlerConfig
+from handlers.errors import InvalidConfig, SetupError
+from handlers.labels import read_labels
+
+CONFIG_FILE = "model-config.yaml"
+LABELS_FILE = "index_to_name.json"
+_MACHINE_SETTINGS = ("threads", "decode_processes", "isolation")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerShare:
+    """What one worker may use; 0 leaves the archive's own setting."""
+
+    threads: int = 0
+    decode_processes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """An archive's identity: what decides its scores. `archive` is the .mar itself."""
+
+    archive: Path
+    info: ArchiveInfo
+    labels: tuple[str, ...]
+    config: HandlerConfig
+
+    def identity(self) -> dict[str, Any]:
+        """JSON values: equal for two archives that score alike; how many threads they use does not matter."""
+        config = {key: value for key, value in asdict(self.config).items() if key not in _MACHINE_SETTINGS}
+        labels = hashlib.sha256(json.dumps(self.labels).encode()).hexdigest()
+        identity: dict[str, Any] = json.loads(
+            json.dumps({"archive": self.info.to_json(), "config": config, "labels_sha256": labels})
+        )
+        return identity
+
+
+def read_model(archive: Path) -> Model:
+    """What the archive says of itself; raises SetupError when it is not one of this package's."""
+    with unpacked(archive, WorkerShare(), names=("archive.json", LABELS_FILE, CONFIG_FILE)) as folder:
+        info = ArchiveInfo.read(folder)
+        labels = read_labels(folder / LABELS_FILE)
+        return Model(archive=archive, info=info, labels=labels, config=_read_config(folder))
+
+
+@contextmanager
+def unpacked(archive: Path, share: WorkerShare, *, names: tuple[str, ...] | None = None) -> Iterator[Path]:
+    """The archive in a folder of its own, gone afterwards; `names` unpacks these members alone."""
+    folder = Path(tempfile.mkdtemp(prefix="bulk-model-"))
+    try:
+        _extract(archive, folder, names)
+        _apply(share, folder / CONFIG_FILE)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _extract(archive: Path, folder: Path, names: tuple[str, ...] | None) -> None:
+    try:
+        with zipfile.ZipFile(archive) as opened:  # extractall keeps names like ../x inside the folder
+            opened.extractall(folder, members=names)
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise InvalidConfig(f"{archive.name} is not an archive of this package: {error}") from error
+    except OSError as error:
+        raise SetupError(f"cannot unpack {archive.name}: {error.strerror}") from error
+
+
+def _apply(share: WorkerShare, config_file: Path) -> None:
+    settings = {key: value for key, value in asdict(share).items() if value}
+    if not settings:
+        return
+    config = yaml.safe_load(config_file.read_text(encoding="utf-8"))
+    config["handler"] = {**config["handler"], **settings}
+    config_file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+
+
+def _read_config(folder: Path) -> HandlerConfig:
+    config = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    if not isinstance(config, dict) or not isinstance(config.get("handler"), dict):
+        raise InvalidConfig(f"{CONFIG_FILE} has no section 'handler'")
+    return HandlerConfig.from_mapping(config["handler"])

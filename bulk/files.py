@@ -1,0 +1,144 @@
+"""Which video files: folders, list files and globs, and the file that an entry of a dataset's list means."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from handlers.errors import SetupError
+
+_CONTAINERS = "3g2 3gp asf avi flv gif m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogg ogv ts vob webm wmv"
+VIDEO_SUFFIXES = frozenset(f".{name}" for name in _CONTAINERS.split())
+"""What a folder is searched for; a file that is named outright, or matched by a glob, may end in anything."""
+
+_GLOB = frozenset("*?[")
+
+
+class InvalidSelection(SetupError):
+    """The videos asked for cannot be made out."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFile:
+    """A video to classify: `name` is its identity in the output, unique in a run; `path` is what is opened.
+
+    `problem` is the sentence to record instead when the file cannot even be determined.
+    """
+
+    name: str
+    path: str
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The videos in a fixed order; `repeated` names the same file again, `passed_over` lie in folders without a
+    video's suffix."""
+
+    files: tuple[VideoFile, ...]
+    repeated: int = 0
+    passed_over: int = 0
+
+
+def select_files(arguments: Sequence[str]) -> Selection:
+    """What `classify` was given: each a folder (searched to the bottom), a list (`@FILE` or `*.txt`: one path a line,
+    relative to the list), a glob, or a file.
+
+    A file that does not exist is kept, to become a row that says so; a folder, a list or a glob with nothing in it is
+    refused. URIs (`s3://...`) are kept as they are.
+    """
+    found: list[str] = []
+    passed_over = 0
+    for argument in arguments:
+        if argument.startswith("@") or (argument.endswith(".txt") and not _is_uri(argument)):
+            found += _from_list(Path(argument.removeprefix("@")))
+        elif not _is_uri(argument) and Path(argument).is_dir():
+            paths, skipped = _from_folder(Path(argument))
+            found += paths
+            passed_over += skipped
+        elif not _is_uri(argument) and _GLOB & set(argument) and not Path(argument).exists():
+            found += _from_glob(argument)
+        else:
+            found.append(argument)
+    unique: dict[str, str] = {}
+    for path in found:
+        unique.setdefault(path if _is_uri(path) else str(Path(path).absolute()), path)
+    files = tuple(VideoFile(_printable(path), path) for path in unique.values())
+    return Selection(files, repeated=len(found) - len(files), passed_over=passed_over)
+
+
+def _printable(path: str) -> str:
+    """Names on disk may be any bytes; rows are UTF-8."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _is_uri(text: str) -> bool:
+    return "://" in text
+
+
+def _from_list(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise InvalidSelection(f"cannot read the list {path}: {reason}") from error
+    entries = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if not entries:
+        raise InvalidSelection(f"the list {path} names no video")
+    return [entry if _is_uri(entry) else str(path.parent / entry) for entry in entries]
+
+
+def _from_folder(path: Path) -> tuple[list[str], int]:
+    files = sorted(entry for entry in path.rglob("*") if entry.is_file())
+    videos = [str(entry) for entry in files if entry.suffix.lower() in VIDEO_SUFFIXES]
+    if not videos:
+        raise InvalidSelection(f"no video in the folder {path} ({len(files)} files with other suffixes)")
+    return videos, len(files) - len(videos)
+
+
+def _from_glob(pattern: str) -> list[str]:
+    matches = sorted(match for match in glob.glob(pattern, recursive=True) if Path(match).is_file())  # noqa: PTH207
+    if not matches:
+        raise InvalidSelection(f"the pattern {pattern} matches no file")
+    return matches
+
+
+class VideoFolder:
+    """Finds the file that a dataset's entry means: itself, or the one video whose name continues it with a suffix."""
+
+    def __init__(self, root: Path) -> None:
+        if not root.is_dir():
+            raise InvalidSelection(f"the folder of videos, {root}, does not exist")
+        self._root = root
+        self._listed: dict[Path, dict[str, list[Path]]] = {}
+
+    def find(self, entry: str) -> VideoFile:
+        """A file that is missing keeps the entry's own path, so that opening it says so."""
+        path = self._root / entry
+        if path.is_file():
+            return VideoFile(entry, str(path))
+        candidates = self._siblings(path.parent).get(path.name, [])
+        if len(candidates) > 1:
+            names = ", ".join(candidate.name for candidate in candidates)
+            return VideoFile(entry, str(path), problem=f"{entry} is more than one file: {names}")
+        return VideoFile(entry, str(candidates[0] if candidates else path))
+
+    def has(self, entry: str) -> bool:
+        return (self._root / entry).is_file() or bool(self._siblings((self._root / entry).parent).get(Path(entry).name))
+
+    def _siblings(self, folder: Path) -> dict[str, list[Path]]:
+        """Videos of a folder by name without suffix; each folder is listed once."""
+        if folder not in self._listed:
+            self._listed[folder] = _by_stem(folder)
+        return self._listed[folder]
+
+
+def _by_stem(folder: Path) -> dict[str, list[Path]]:
+    names: dict[str, list[Path]] = {}
+    entries: Iterable[Path] = folder.iterdir() if folder.is_dir() else ()
+    for entry in sorted(entries):
+        if entry.suffix.lower() in VIDEO_SUFFIXES:
+            names.setdefault(entry.stem, []).append(entry)
+    return names

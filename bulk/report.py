@@ -1,0 +1,218 @@
+"""Outcomes of an evaluation -> the result's content, and its summary for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bulk.annotations import Annotation
+from bulk.metrics import Estimate, class_shares, confusion_matrix, mean_class_accuracy, top_k_accuracy
+from bulk.outcomes import AverageClips, MissingFile, Outcome
+from handlers.specs import ModelSpec
+
+Metric = Literal["top_k_accuracy", "mean_class_accuracy"]
+SavedScores = Literal["all", "top5"]
+_SAVED_TOP = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportOptions:
+    """What goes into the result."""
+
+    metrics: tuple[Metric, ...] = ("top_k_accuracy", "mean_class_accuracy")
+    top_k: tuple[int, ...] = (1, 5)
+    average: AverageClips = "prob"
+    views: str = "1x1"
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """Every sample that was scored: the true class, what was predicted, the true class's rank, and whose it is.
+
+    All four are (samples,); `groups` numbers the videos from 0.
+    """
+
+    labels: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    ranks: NDArray[np.int64]
+    groups: NDArray[np.int64]
+
+
+def saved_record(annotation: Annotation, outcome: Outcome, saved: SavedScores) -> dict[str, Any]:
+    """What the result keeps of one video, JSON values; metrics are computed from this alone.
+
+    Scores are by class id (`all`), or of the five best classes; what took how long is not kept, so that a repeated
+    run gives the same bytes.
+    """
+    record: dict[str, Any] = {"video": outcome.video, "label": annotation.label}
+    if outcome.failure is not None or outcome.facts is None:
+        return {**record, "error": None if outcome.failure is None else asdict(outcome.failure)}
+    samples = []
+    for sample in outcome.samples:
+        kept: dict[str, Any] = {
+            "predicted": sample.class_ids[0],
+            "rank": sample.class_ids.index(annotation.label),
+            "top": list(sample.class_ids[:_SAVED_TOP]),
+        }
+        if saved == "all":
+            kept["scores"] = [score for _, score in sorted(zip(sample.class_ids, sample.scores, strict=True))]
+        else:
+            kept["top_scores"] = list(sample.scores[:_SAVED_TOP])
+        samples.append(kept)
+    facts = {"duration_sec": outcome.facts.duration_sec, "clips": outcome.facts.clips}
+    return {**record, **facts, "warnings": list(outcome.facts.warnings), "samples": samples}
+
+
+def build_result(
+    job: Mapping[str, Any],
+    records: Sequence[Mapping[str, Any]],
+    *,
+    labels: Sequence[str],
+    spec: ModelSpec,
+    options: ReportOptions,
+) -> dict[str, Any]:
+    """The result file's content; the same records give the same content."""
+    failed = [record for record in records if "error" in record]
+    missing = [record for record in failed if (record["error"] or {}).get("type") == MissingFile.__name__]
+    scored = [record for record in records if "samples" in record]
+    sampled = _sampled(scored)
+    matrix = confusion_matrix(sampled.labels, sampled.predicted, len(labels))
+    return {
+        "job": job,
+        "complete": True,
+        "counts": {
+            "annotated": len(records),
+            "scored": len(scored),
+            "missing": len(missing),
+            "broken": len(failed) - len(missing),
+            "samples": len(sampled.labels),
+        },
+        "metrics": _metrics(sampled, len(labels), options) if len(sampled.labels) else {},
+        "published": published_figures(spec, options.views),
+        "missing": [record["video"] for record in missing],
+        "broken": [{"video": record["video"], **(record["error"] or {})} for record in failed if record not in missing],
+        "classes": _classes(matrix, labels),
+        "confusion": {"rows": "true class", "columns": "predicted class", "counts": matrix.tolist()},
+        "videos": list(records),
+    }
+
+
+def result_bytes(result: Mapping[str, Any]) -> bytes:
+    """JSON with sorted keys; one line for every video and every class, so that it can be read and compared."""
+    lines = []
+    for key in sorted(result):
+        value = result[key]
+        if isinstance(value, list) and value:
+            rows = ",\n".join("  " + _compact(row) for row in value)
+            lines.append(f"{json.dumps(key)}: [\n{rows}\n]")
+        elif key == "confusion":
+            rows = ",\n".join("  " + _compact(row) for row in value["counts"])
+            head = ", ".join(f"{json.dumps(name)}: {json.dumps(value[name])}" for name in ("columns", "rows"))
+            lines.append(f'{json.dumps(key)}: {{{head}, "counts": [\n{rows}\n]}}')
+        else:
+            lines.append(f"{json.dumps(key)}: {json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)}")
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode("utf-8", "backslashreplace")
+
+
+def published_figures(spec: ModelSpec, views: str) -> list[dict[str, Any]]:
+    """What the spec's authors claim, percent; the figure for these views first."""
+    published = spec.published
+    figures: list[dict[str, Any]] = [
+        {"views": item.views, "top1": item.top1, "top5": None, "reference_top1": item.reference_top1}
+        for item in published.accuracies
+    ]
+    if published.top1 is not None and all(figure["views"] != published.views for figure in figures):
+        figures.append(
+            {"views": published.views, "top1": published.top1, "top5": published.top5, "reference_top1": None}
+        )
+    for figure in figures:
+        figure["source"] = published.source
+    return sorted(figures, key=lambda figure: figure["views"] != views)
+
+
+def summary(result: Mapping[str, Any], options: ReportOptions) -> str:
+    """A table for people: percent, 95 % intervals, the published figure beside it, and what was not scored."""
+    counts = result["counts"]
+    unit = "videos" if options.average != "none" else "views"
+    lines = [
+        f"{counts['scored']} of {counts['annotated']} videos scored, {options.views} views ({counts['samples']} {unit})"
+    ]
+    for name, metric in result["metrics"].items():
+        interval = f"95 % interval {metric['low'] * 100:.2f} to {metric['high'] * 100:.2f} ({metric['interval']})"
+        published = _published_for(name, result["published"])
+        lines.append(f"  {name.replace('_', ' '):<22}{metric['value'] * 100:6.2f} %   {interval}{published}")
+    for kind in ("missing", "broken"):
+        lines += _listed(kind, result[kind])
+    return "\n".join(lines)
+
+
+def _metrics(sampled: Sampled, classes: int, options: ReportOptions) -> dict[str, Any]:
+    metrics: dict[str, Any] = {}
+    videos = len(np.unique(sampled.groups))
+    if "top_k_accuracy" in options.metrics:
+        for k in options.top_k:
+            estimate = top_k_accuracy(sampled.ranks, min(k, classes), videos=videos)
+            metrics[f"top{k}_accuracy"] = _estimate(estimate, "Wilson")
+    if "mean_class_accuracy" in options.metrics:
+        estimate = mean_class_accuracy(sampled.labels, sampled.predicted, classes, groups=sampled.groups)
+        metrics["mean_class_accuracy"] = _estimate(estimate, "bootstrap")
+    return metrics
+
+
+def _estimate(estimate: Estimate, interval: str) -> dict[str, Any]:
+    return {**asdict(estimate), "interval": interval}
+
+
+def _sampled(scored: Sequence[Mapping[str, Any]]) -> Sampled:
+    rows = [
+        (record["label"], sample["predicted"], sample["rank"], group)
+        for group, record in enumerate(scored)
+        for sample in record["samples"]
+    ]
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 4).T
+    return Sampled(*columns)
+
+
+def _classes(matrix: NDArray[np.int64], labels: Sequence[str]) -> list[dict[str, Any]]:
+    """Every class that occurs, with its most frequent wrong answer."""
+    shares, counts = class_shares(matrix), matrix.sum(axis=1)
+    rows = []
+    for index in np.flatnonzero(counts + matrix.sum(axis=0)).tolist():
+        wrong = matrix[index].copy()
+        wrong[index] = 0
+        taken_for = labels[int(wrong.argmax())] if wrong.any() else None
+        rows.append(
+            {
+                "class_id": index,
+                "label": labels[index],
+                "samples": int(counts[index]),
+                "accuracy": float(shares[index]) if counts[index] else None,
+                "most_often_taken_for": taken_for,
+            }
+        )
+    return rows
+
+
+def _published_for(name: str, figures: Sequence[Mapping[str, Any]]) -> str:
+    key = {"top1_accuracy": "top1", "top5_accuracy": "top5"}.get(name, "")
+    shown = [figure for figure in figures if figure.get(key) is not None]
+    if not shown:
+        return ""
+    return "   published " + ", ".join(f"{figure[key]:.2f} % ({figure['views']})" for figure in shown)
+
+
+def _listed(kind: str, rows: Sequence[Any], shown: int = 5) -> list[str]:
+    if not rows:
+        return []
+    names = [row if isinstance(row, str) else f"{row['video']} ({row['type']})" for row in rows[:shown]]
+    more = f", and {len(rows) - shown} more" if len(rows) > shown else ""
+    return [f"  {kind}: {len(rows)}: {', '.join(names)}{more}"]
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(", ", ": "))

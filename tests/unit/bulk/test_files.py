@@ -1,0 +1,82 @@
+"""Folders, lists, globs: which videos a run is about."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bulk.files import InvalidSelection, select_files
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    for name in ("b.mp4", "a.MKV", "sub/deep/c.webm", "notes.md", "odd.bin"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    return tmp_path
+
+
+def names(folder: Path, *arguments: str) -> list[str]:
+    return [os.path.relpath(file.path, folder) for file in select_files(arguments).files]
+
+
+def test_a_folder_gives_its_videos_in_order_and_counts_the_rest(videos: Path) -> None:
+    selection = select_files([str(videos)])
+    assert [os.path.relpath(file.path, videos) for file in selection.files] == ["a.MKV", "b.mp4", "sub/deep/c.webm"]
+    assert selection.passed_over == 2
+
+
+def test_a_glob_takes_what_it_matches_whatever_its_suffix(videos: Path) -> None:
+    assert names(videos, f"{videos}/**/*.[bw]*") == ["odd.bin", "sub/deep/c.webm"]
+
+
+def test_a_list_is_relative_to_itself(videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (videos / "sub" / "list.txt").write_text("# chosen\ndeep/c.webm\n\n../b.mp4\ns3://bucket/x.mp4\n")
+    monkeypatch.chdir("/")
+    for argument in (f"@{videos}/sub/list.txt", f"{videos}/sub/list.txt"):
+        paths = [file.path for file in select_files([argument]).files]
+        assert [Path(path).resolve() for path in paths[:2]] == [videos / "sub/deep/c.webm", videos / "b.mp4"]
+        assert paths[2] == "s3://bucket/x.mp4"
+
+
+def test_a_file_named_twice_is_one_video(videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(videos)
+    selection = select_files(["b.mp4", str(videos / "b.mp4"), str(videos)])
+    assert [file.name for file in selection.files] == ["b.mp4", str(videos / "a.MKV"), str(videos / "sub/deep/c.webm")]
+    assert selection.repeated == 2
+
+
+def test_a_missing_file_stays_to_become_a_row(tmp_path: Path) -> None:
+    assert names(tmp_path, str(tmp_path / "gone.mp4")) == ["gone.mp4"]
+
+
+def test_a_file_whose_name_looks_like_a_glob(tmp_path: Path) -> None:
+    (tmp_path / "a[1].mp4").write_bytes(b"x")
+    assert names(tmp_path, str(tmp_path / "a[1].mp4")) == ["a[1].mp4"]
+
+
+def test_a_name_that_is_not_utf8_gets_a_printable_identity(tmp_path: Path) -> None:
+    raw = os.fsencode(tmp_path) + b"/\xff.mp4"
+    os.close(os.open(raw, os.O_CREAT | os.O_WRONLY))
+    file = select_files([str(tmp_path)]).files[0]
+    assert file.name.endswith("\\xff.mp4")
+    assert os.fsencode(file.path) == raw
+    file.name.encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [("{}/empty", "no video in the folder"), ("{}/*.avi", "matches no file"), ("@{}/none.txt", "cannot read the list")],
+)
+def test_nothing_found_is_refused(tmp_path: Path, argument: str, message: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InvalidSelection, match=message):
+        select_files([argument.format(tmp_path)])
+
+
+def test_an_empty_list_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("\n# nothing\n")
+    with pytest.raises(InvalidSelection, match="names no video"):
+        select_files([str(tmp_path / "list.txt")])
