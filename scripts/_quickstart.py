@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -19,8 +20,8 @@ from typing import NoReturn
 
 import psutil
 
-from handlers.errors import SetupError
-from handlers.specs import SPECS
+from handlers.errors import SetupError, UnknownSpec
+from handlers.specs import get_spec
 from scripts._environment import CONFIG, REPOSITORY, Ports, ServerError, serving_environment, temp_folder
 from scripts._sample import sample_clip
 from scripts._server import Server, stop_processes
@@ -117,7 +118,7 @@ def have_archive(name: str | None, *, offline: bool) -> str:
         return DEFAULT_MODEL
     except QuickstartError as error:
         reason = error
-    if EMBEDDED_MODEL in SPECS:
+    if (REPOSITORY / "weights" / f"{EMBEDDED_MODEL}.safetensors").is_file():
         print(f"{reason}: serving {EMBEDDED_MODEL} instead, which needs no download")
         build(EMBEDDED_MODEL, offline=offline)
         return EMBEDDED_MODEL
@@ -135,11 +136,17 @@ def build(name: str, *, offline: bool, weights: str = "published") -> None:
                 f"Note: {name}.mar holds other code than handlers/; python -m scripts.package {name} --force renews it"
             )
         return
-    # Here, because it imports torch, which takes longer than all the rest of a second run.
-    from scripts._download import DownloadError
-    from scripts.package import PackageOptions, package, summary
-
+    try:
+        get_spec(name)
+    except UnknownSpec as error:
+        raise QuickstartError(f"model_store has no {name}.mar, and {error}") from None
     print(f"Packaging {name}")
+    # Here, because it imports torch, which takes longer than all the rest of a second run.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch's own, of no use to whoever starts here
+        from scripts._download import DownloadError
+        from scripts.package import PackageOptions, package, summary
+
     options = PackageOptions(
         spec=name, weights=weights, output=MODEL_STORE, offline=offline, progress=sys.stderr.isatty()
     )

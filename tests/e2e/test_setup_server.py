@@ -1,0 +1,169 @@
+"""config.properties, metrics.yaml and the server helper, against a real TorchServe with a handler of a few lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import psutil
+import pytest
+
+from scripts._grpc import load_stubs
+from scripts._server import ServerError, TorchServe
+from tests.support.archives import tiny_archive
+
+pytestmark = pytest.mark.e2e
+
+PROBE = """
+import os
+from ts.metrics.metric_type_enum import MetricTypes
+class Probe:
+    def initialize(self, context):
+        pass
+    def handle(self, rows, context):
+        model = ["probe", "Model"]
+        metrics = context.metrics
+        for stage in ("Decode", "Transform", "Inference", "Total"):
+            metrics.get_metric(f"Video{stage}Time", MetricTypes.HISTOGRAM).add_or_update(0.02, model)
+        metrics.get_metric("VideoFramesDecoded", MetricTypes.COUNTER).add_or_update(13, model)
+        metrics.get_metric("VideoBytesReceived", MetricTypes.COUNTER).add_or_update(len(rows[0]["body"]), model)
+        metrics.get_metric("VideoRequestErrors", MetricTypes.COUNTER).add_or_update(1, [*model, "EmptyClip"])
+        return [{"environment": sorted(os.environ), "bytes": len(row["body"])} for row in rows]
+"""
+BROKEN = """
+class Broken:
+    def initialize(self, context):
+        raise RuntimeError("the package nonesuch is missing")
+    def handle(self, rows, context):
+        return rows
+"""
+
+
+@pytest.fixture(scope="module")
+def probe(torchserve_installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchServe]:
+    store = tmp_path_factory.mktemp("store")
+    tiny_archive(store, "probe", PROBE)
+    secrets = {"HF_TOKEN": "x", "aws_secret_access_key": "x", "MY_API_KEY": "x", "DB_PASSWORD": "x", "HARMLESS": "x"}
+    with TorchServe(store, ["probe.mar"], env=secrets) as running:
+        yield running
+
+
+def post(server: TorchServe, body: bytes, headers: dict[str, str]) -> dict[str, object]:
+    request = urllib.request.Request(
+        f"{server.inference_url}/predictions/probe",
+        data=body,
+        headers={"Content-Type": "application/octet-stream", **headers},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        parsed: dict[str, object] = json.load(answer)
+    return parsed
+
+
+def test_listens_on_loopback_alone(probe: TorchServe) -> None:
+    listening = [c.laddr for c in psutil.Process(probe.pid).net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    assert {address.ip.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
+    ports = probe.ports
+    assert {address.port for address in listening} == {
+        ports.inference,
+        ports.management,
+        ports.metrics,
+        ports.grpc_inference,
+        ports.grpc_management,
+    }
+
+
+def test_needs_a_key(probe: TorchServe) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refusal:
+        post(probe, b"video", {})
+    assert refusal.value.code == 400
+    assert json.load(refusal.value)["type"] == "InvalidKeyException"
+
+
+def test_hides_secrets_from_workers(probe: TorchServe) -> None:
+    environment = post(probe, b"video", probe.headers())["environment"]
+    assert isinstance(environment, list)
+    assert "HARMLESS" in environment
+    assert not {"HF_TOKEN", "aws_secret_access_key", "MY_API_KEY", "DB_PASSWORD"} & set(environment)
+
+
+def test_takes_a_request_of_100_mib_over_http_and_grpc(probe: TorchServe) -> None:
+    size = 100 * 2**20
+    assert post(probe, bytes(size), probe.headers())["bytes"] == size
+    stubs = load_stubs()
+    limits = [("grpc.max_send_message_length", -1)]
+    with grpc.insecure_channel(f"127.0.0.1:{probe.grpc_inference_port}", options=limits) as channel:
+        stub = stubs.inference_grpc.InferenceAPIsServiceStub(channel)
+        request = stubs.inference.PredictionsRequest(model_name="probe", input={"body": bytes(size)})
+        metadata = [("authorization", probe.headers()["Authorization"])]
+        answer = stub.Predictions(request, metadata=metadata, timeout=60)
+    assert json.loads(answer.prediction)["bytes"] == size
+
+
+def test_refuses_more_than_200_mib(probe: TorchServe) -> None:
+    # Either 413, or a connection closed while the body is still being sent, which is an URLError without a code.
+    with pytest.raises(urllib.error.URLError) as refusal:
+        post(probe, bytes(200 * 2**20 + 2**16), probe.headers())
+    assert getattr(refusal.value, "code", 413) == 413
+    assert post(probe, b"video", probe.headers())["bytes"] == 5
+
+
+def test_registers_from_the_model_store_alone(probe: TorchServe, tmp_path: Path) -> None:
+    outside = tiny_archive(tmp_path, "outside", PROBE)
+    for url in ("http://127.0.0.1:9/outside.mar", outside.as_uri(), str(outside), f"../{tmp_path.name}/outside.mar"):
+        with pytest.raises(ServerError, match="refused with 404"):
+            probe.manage("POST", "/models", url=url)
+    probe.register("probe.mar", name="again")
+    assert set(probe.models()) == {"probe", "again"}
+    assert probe.worker_pids("again")[0] != probe.worker_pids("probe")[0]
+    probe.unregister("again")
+    assert probe.models() == ["probe"]
+
+
+def test_exports_the_video_metrics(probe: TorchServe) -> None:
+    post(probe, b"video", probe.headers())
+    wanted = [f'Video{stage}Time_bucket{{ModelName="probe",Level="Model",.*le="0.025",}} [1-9]' for stage in
+              ("Decode", "Transform", "Inference", "Total")]  # fmt: skip
+    wanted += ['VideoFramesDecoded{ModelName="probe",Level="Model",', 'VideoBytesReceived{ModelName="probe",']
+    wanted += ['VideoRequestErrors{ModelName="probe",Level="Model",ErrorType="EmptyClip",']
+    deadline = time.monotonic() + 10  # a worker's metrics arrive with its log lines, a moment after the answer
+    while missing := [line for line in wanted if not re.search(line, probe.metrics_text())]:
+        assert time.monotonic() < deadline, f"not on the metrics port: {missing}"
+        time.sleep(0.1)
+
+
+def test_renews_an_expired_key(probe: TorchServe) -> None:
+    keys = json.loads(probe.key_file.read_text())
+    old = keys["inference"]["key"]
+    keys["inference"]["expiration time"] = "2020-01-01T00:00:00.000000000Z"
+    probe.key_file.write_text(json.dumps(keys))
+    assert post(probe, b"video", probe.headers())["bytes"] == 5
+    assert json.loads(probe.key_file.read_text())["inference"]["key"] != old
+
+
+def test_a_worker_that_cannot_load_is_reported_at_once_and_nothing_stays(
+    torchserve_installed: None, tmp_path: Path
+) -> None:
+    tiny_archive(tmp_path, "broken", BROKEN)
+    server = TorchServe(tmp_path, ["broken.mar"])
+    with pytest.raises(ServerError, match="ended while loading: RuntimeError: the package nonesuch is missing"):
+        server.start()
+    pids = [server.pid, *(child.pid for child in psutil.Process(server.pid).children(recursive=True))]
+    server.stop()
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert not server.directory.exists()
+
+
+def test_stop_ends_every_process(torchserve_installed: None, tmp_path: Path) -> None:
+    tiny_archive(tmp_path, "probe", PROBE)
+    with TorchServe(tmp_path, ["probe.mar"]) as server:
+        pids = {server.pid, *server.worker_pids("probe")}
+        assert all(psutil.pid_exists(pid) for pid in pids)
+        assert os.getpid() not in pids
+    assert not any(psutil.pid_exists(pid) for pid in pids)

@@ -1,0 +1,40 @@
+"""Archives for tests: packaged by the real command, or tiny ones whose handler answers in a line of Python."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def package(spec: str, store: Path, *arguments: str) -> Path:
+    """`python -m scripts.package SPEC --output STORE ARGUMENTS`; the archive it wrote. Random weights unless told."""
+    command = [sys.executable, "-m", "scripts.package", spec, "--output", str(store), *arguments]
+    if not {"--weights", "--checkpoint"} & set(arguments):
+        command += ["--weights", "random"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+    name = arguments[arguments.index("--name") + 1] if "--name" in arguments else spec
+    return store / f"{name}.mar"
+
+
+def tiny_archive(store: Path, name: str, handler: str) -> Path:
+    """An archive whose one file is `handler`, a module's source with exactly one class. No weights, no torch."""
+    manifest = {
+        "createdOn": "01/01/2026 00:00:00",
+        "runtime": "python",
+        "model": {"modelName": name, "handler": "handler.py", "modelVersion": "1.0", "configFile": "model-config.yaml"},
+        "archiverVersion": "0.12.0",
+    }
+    settings = "minWorkers: 1\nmaxWorkers: 1\nresponseTimeout: 60\nstartupTimeout: 60\n"
+    store.mkdir(parents=True, exist_ok=True)
+    path = store / f"{name}.mar"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))
+        archive.writestr("handler.py", handler)
+        archive.writestr("model-config.yaml", settings)
+    return path
