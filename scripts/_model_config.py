@@ -1,14 +1,14 @@
-"""The text of an archive's model-config.yaml: every setting, its unit and its default, ready to be edited."""
+"""The text of an archive's model-config.yaml: every setting with its unit and its default, ready to be edited."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import fields
 
+from handlers.config import HandlerConfig
 from handlers.limits import Limits
 from handlers.specs import Head
 
-_LIMIT_COMMENTS = {
+_LIMITS = {
     "max_video_bytes": "bytes of the uploaded file",
     "max_frame_pixels": "width x height of a decoded frame, pixels",
     "max_video_sec": "duration of the video, seconds",
@@ -22,38 +22,43 @@ _LIMIT_COMMENTS = {
     "probe_bytes": "how far to read to find out what streams there are, bytes",
 }
 
-_TEMPLATE = """\
-# Settings of the model {name}. TorchServe reads the first block, the handler the second; both when the model loads.
-minWorkers: 1          # worker processes; one uses all cores (`threads`) and batches requests
-maxWorkers: 1
-batchSize: 8           # most requests that go through the model together
-maxBatchDelay: 1       # milliseconds to wait for a batch to fill; more delays every lone request by as much
-responseTimeout: 120   # seconds until a worker that does not answer is replaced
-startupTimeout: 120    # seconds a worker may take to load
-
-handler:
-  spec: {spec}
-  head: {head}                  # pytorchvideo | mmaction2 | pyslowfast: what these weights were trained with
-  decoder: sampled              # sampled: only the wanted frames (default) | encoded_video: the documented recipe
-  autorotate: true              # turn frames as the file's rotation says (default true)
-  isolation: process            # process: decode in a child with limits (default) | none: in the worker
-  decode_processes: 0           # decoding processes; 0 (default): one per core
-  runtime: {runtime:<21} # auto (default): the fastest here | eager | compile | openvino
-  precision: {precision:<19} # float32 (default, exact) | bfloat16 | float16
-  threads: 0                    # threads of the model; 0 (default): all cores
-  limits:                       # over one of these, a request is refused; its neighbours are not affected
-{limits}
-"""
+_SERVER = {
+    "minWorkers: 1": "worker processes; one uses all cores (`threads`) and batches requests",
+    "maxWorkers: 1": "on a machine with several GPUs: one per GPU",
+    "batchSize: 8": "most requests that go through the model together",
+    "maxBatchDelay: 1": "milliseconds to wait for a batch to fill; every lone request waits as long",
+    "responseTimeout: 120": "seconds after which a worker that does not answer is replaced",
+    "startupTimeout: 120": "seconds a worker may take to load",
+}
+_HANDLER = {
+    "spec": "the model: architecture and preprocessing; the archive's weights belong to it",
+    "head": "how positions are averaged: pytorchvideo | mmaction2 | pyslowfast, as these weights were trained",
+    "decoder": "sampled (default): only the frames wanted | encoded_video: the documented recipe, literally",
+    "autorotate": "true (default): turn frames as the file's rotation says",
+    "isolation": "process (default): decode in a child process with limits | none: in the worker",
+    "decode_processes": "decoding processes; 0 (default): one per core",
+    "runtime": "auto (default): the fastest that is installed | eager | compile | openvino",
+    "precision": "float32 (default, exact) | bfloat16 | float16 (GPU)",
+    "threads": "threads of the model; 0 (default): one per core",
+}
 
 
 def model_config(*, name: str, spec: str, head: Head, runtime: str, precision: str) -> str:
-    """The YAML text; values are plain names, so nothing needs quoting."""
-    defaults = Limits()
-    limits = [
-        f"    {field.name + ':':<23}{getattr(defaults, field.name)!r:<12} # {_LIMIT_COMMENTS[field.name]}"
-        for field in fields(Limits)
-    ]
-    text = _TEMPLATE.format(
-        name=name, spec=spec, head=head, runtime=runtime, precision=precision, limits="\n".join(limits)
-    )
-    return re.sub(r" +\n", "\n", text)
+    """The YAML text; values are plain names and numbers, so nothing needs quoting."""
+    chosen: dict[str, object] = {"spec": spec, "head": head, "runtime": runtime, "precision": precision}
+    defaults, limits = HandlerConfig(spec=spec), Limits()
+    lines = [f"# Settings of the model {name}, read when it loads: TorchServe's own first, then the handler's."]
+    lines += [f"{setting:<24}# {comment}" for setting, comment in _SERVER.items()]
+    lines += ["", "handler:"]
+    for key in (field.name for field in fields(HandlerConfig) if field.name != "limits"):
+        setting = f"{key}: {_yaml(chosen.get(key, getattr(defaults, key)))}"
+        lines.append(f"  {setting:<28}# {_HANDLER[key]}")
+    lines.append(f"  {'limits:':<28}# over one of these a request is refused; its neighbours are not affected")
+    for field in fields(Limits):
+        setting = f"{field.name}: {_yaml(getattr(limits, field.name))}"
+        lines.append(f"    {setting:<32}# {_LIMITS[field.name]}")
+    return "\n".join(lines) + "\n"
+
+
+def _yaml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

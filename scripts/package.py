@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 from safetensors.torch import save_file
 
@@ -24,6 +25,7 @@ from handlers.archive import (
     OpenVinoInfo,
 )
 from handlers.checkpoints import HEAD_METADATA_KEY
+from handlers.config import Precision, RuntimeName
 from handlers.errors import InvalidConfig, InvalidLabels, RuntimeUnavailable, SetupError, UnknownSpec
 from handlers.labels import check_label_count, checked_labels, index_to_name, read_labels
 from handlers.models import load_model
@@ -41,8 +43,8 @@ from scripts._weights import (
     random_weights,
 )
 
-RUNTIMES = ("auto", "eager", "compile", "openvino")
-PRECISIONS = ("float32", "bfloat16", "float16")
+RUNTIMES: tuple[str, ...] = get_args(RuntimeName)
+PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 _EXAMPLES = """\
 examples:
