@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlers.clips import Sampling, VideoReport, WindowViews
-from handlers.decoding import ClipDone, ClipsPlanned, Event, PickedFrame, Picture, VideoDecoder
+from handlers.decoding import Picture
 from handlers.frame_plan import PlannedClip
 from handlers.limits import Limits
+from handlers.sampled import ClipDone, ClipsPlanned, Event, PickedFrame, SampledVideo
 from handlers.specs import ModelSpec
 from handlers.transforms import FrameTransform, Orientation
 
@@ -44,14 +45,14 @@ class VideoReader:
         self._started = time.perf_counter()
         self._spec, self._allocate = spec, allocate
         self._watch = _Stopwatch()
-        self._decoder = VideoDecoder(payload, spec, limits, autorotate=autorotate)
+        self._video = SampledVideo(payload, spec, limits, autorotate=autorotate)
         self._transforms: dict[tuple[int, int, int, Orientation], FrameTransform] = {}
 
     def windows(self, sampling: Sampling) -> Iterator[WindowViews]:
         """Every window's views, in the order in which they are complete. The arrays are those that `allocate` gave."""
         self._num_crops = sampling.num_crops
         assembler: _Assembler | None = None
-        for event in self._decoder.events(sampling):
+        for event in self._video.events(sampling):
             if isinstance(event, ClipsPlanned):
                 spare = assembler.reclaim() if assembler is not None else []
                 assembler = _Assembler(event.clips, self._spec, sampling.num_crops, self._room(spare))
@@ -70,10 +71,10 @@ class VideoReader:
     def report(self) -> VideoReport:
         elapsed = time.perf_counter() - self._started
         decode_sec = elapsed - self._watch.transform_sec - self._watch.waiting_sec
-        return self._decoder.report(decode_ms=decode_sec * 1e3, transform_ms=self._watch.transform_sec * 1e3)
+        return self._video.report(decode_ms=decode_sec * 1e3, transform_ms=self._watch.transform_sec * 1e3)
 
     def close(self) -> None:
-        self._decoder.close()
+        self._video.close()
 
     def _room(self, spare: list[Views]) -> Allocate:
         def allocate(shape: tuple[int, ...]) -> Views:
@@ -83,7 +84,7 @@ class VideoReader:
             room = self._allocate(shape)
             waited = time.perf_counter() - started
             self._watch.waiting_sec += waited
-            self._decoder.extend_deadline(waited)
+            self._video.file.extend_deadline(waited)
             return room
 
         return allocate

@@ -25,7 +25,8 @@ class Sampling:
 class Window:
     """One clip's time span `[start_sec, end_sec)`, seconds from the stream's first timestamp.
 
-    Floats where the recipe passes floats, Fractions where pytorchvideo's samplers do: the rounding to timestamps differs.
+    Floats where the recipe passes floats, Fractions where pytorchvideo's samplers do: rounding to
+    timestamps differs.
     """
 
     start_sec: float | Fraction

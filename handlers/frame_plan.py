@@ -1,8 +1,8 @@
 """Which frames a window takes and which packets produce them: timestamp arithmetic, no decoder.
 
 The frames are those of the documented recipe: EncodedVideo's `[ceil(start / time_base), ceil(end / time_base))` from
-the stream's start time, then UniformTemporalSubsample over the frames in it (pytorchvideo 0.1.5, `encoded_video_pyav.py`,
-`data/utils.py`). Both are known from timestamps alone.
+the stream's start time, then UniformTemporalSubsample over the frames in it (pytorchvideo 0.1.5,
+`encoded_video_pyav.py`, `data/utils.py`). Both are known from timestamps alone.
 """
 
 from __future__ import annotations
