@@ -143,7 +143,7 @@ def build(name: str, *, offline: bool, weights: str = "published") -> None:
     print(f"Packaging {name}")
     # Here, because it imports torch, which takes longer than all the rest of a second run.
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # torch's own, of no use to whoever starts here
+        warnings.simplefilter("ignore", FutureWarning)  # torch's own, of no use to whoever starts here
         from scripts._download import DownloadError
         from scripts.package import PackageOptions, package, summary
 
