@@ -32,6 +32,10 @@ BASE64_FIELD = "b64"
 """What KServe v1 and TensorFlow Serving call base64 text: `{"b64": "..."}`."""
 OIP_OUTPUT = "predictions"
 
+_FORM_HELP = (
+    "the body was sent as application/x-www-form-urlencoded (curl's default), which cannot hold a video; send it with "
+    "curl -T FILE, curl -F data=@FILE, or name its type: -H 'Content-Type: application/octet-stream'"
+)
 _OTHERS = f"and the video as one of {', '.join(VIDEO_FIELDS)}"
 
 
@@ -59,6 +63,8 @@ def parse_row(
 
     An option given twice counts where it is nearest to the video: field or JSON key, then query, then header.
     """
+    if _request_type(headers) == "application/x-www-form-urlencoded":
+        raise InvalidEncoding(_FORM_HELP)
     reader = _Reader(given_by_headers(headers), num_classes, limits)
     fields = [name for name in row if name in VIDEO_FIELDS]
     if len(fields) > 1:
@@ -98,9 +104,9 @@ class _Reader:
             return self._kserve_v1(body)
         if "inputs" in body:
             return self._oip_v2(body)
-        return Envelope("plain", (self._json_video(body),))
+        return Envelope("plain", (self.json_video(body),))
 
-    def _json_video(self, entry: object) -> VideoRequest:
+    def json_video(self, entry: object) -> VideoRequest:
         """A JSON object with the video and its options, or the base64 text alone."""
         if isinstance(entry, str):
             return self.video(entry, {})
@@ -117,8 +123,8 @@ class _Reader:
     def _kserve_v1(self, body: Mapping[str, object]) -> Envelope:
         reader = self.within({key: value for key, value in body.items() if key not in ("instances", "parameters")})
         reader = reader.within(body.get("parameters"))
-        instances = _checked_list(body["instances"], "instances", self.limits)
-        return Envelope("kserve_v1", tuple(_caught(reader._json_video, entry) for entry in instances))
+        instances = _checked_list(body["instances"], "instances")
+        return Envelope("kserve_v1", _caught_all([(reader, entry) for entry in instances], self.limits))
 
     def _oip_v2(self, body: Mapping[str, object]) -> Envelope:
         """`inputs`: tensors of base64 text whose elements are videos. A tensor named as an option sets that option."""
@@ -127,7 +133,7 @@ class _Reader:
         )
         reader = reader.within(body.get("parameters"))
         videos: list[tuple[_Reader, object]] = []
-        tensors = _checked_list(body["inputs"], "inputs", self.limits)
+        tensors = _checked_list(body["inputs"], "inputs")
         option_tensors = {str(t["name"]): t for t in tensors if isinstance(t, Mapping) and t.get("name") in OPTIONS}
         reader = reader.within({name: _only_element(tensor) for name, tensor in option_tensors.items()})
         for tensor in tensors:
@@ -138,13 +144,8 @@ class _Reader:
                 videos += [(inner, element) for element in _bytes_elements(tensor)]
         if not videos:
             raise MissingVideo("inputs holds no video; give a BYTES tensor with base64 text")
-        _check_count(len(videos), "inputs", self.limits)
         given_id = body.get("id")
-        return Envelope(
-            "oip_v2",
-            tuple(_caught(inner._json_video, element) for inner, element in videos),
-            id=given_id if isinstance(given_id, str) else None,
-        )
+        return Envelope("oip_v2", _caught_all(videos, self.limits), id=given_id if isinstance(given_id, str) else None)
 
 
 def render_reply(
@@ -184,28 +185,44 @@ def to_json(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
 
 
-def _caught(read: Any, entry: object) -> VideoRequest | RequestError:
-    try:
-        request: VideoRequest = read(entry)
-    except RequestError as error:
-        return error
-    return request
+def _caught_all(videos: Sequence[tuple[_Reader, object]], limits: Limits) -> tuple[VideoRequest | RequestError, ...]:
+    """Each video's request or error. Raises InvalidOption when all together ask for too many clips."""
+    requests: list[VideoRequest | RequestError] = []
+    clips = 0
+    for reader, entry in videos:
+        try:
+            request = reader.json_video(entry)
+        except RequestError as error:
+            requests.append(error)
+            continue
+        clips += request.options.sampling.num_clips
+        if clips > limits.max_windows:
+            raise InvalidOption(f"this body asks for more than the {limits.max_windows} clips that are allowed in one")
+        requests.append(request)
+    return tuple(requests)
 
 
 def _content_type(headers: Mapping[str, object], field: str) -> str:
     """The media type of a field: its own part's, which TorchServe keeps under the field's name, or the request's."""
     own = headers.get(field)
     found = own.get("content-type") if isinstance(own, Mapping) else None
-    if not found:
-        found = next((value for name, value in headers.items() if name.lower() == "content-type"), "")
-    return str(found).split(";", 1)[0].strip().lower()
+    return _media_type(found) if found else _request_type(headers)
+
+
+def _request_type(headers: Mapping[str, object]) -> str:
+    return _media_type(next((value for name, value in headers.items() if name.lower() == "content-type"), ""))
+
+
+def _media_type(value: object) -> str:
+    """`Application/JSON; charset=utf-8` -> `application/json`."""
+    return str(value).split(";", 1)[0].strip().lower()
 
 
 def _parsed(value: object, content_type: str) -> object:
-    """The field's value with JSON parsed: TorchServe leaves it as bytes when the type carries a charset."""
+    """The field's value with JSON parsed, where TorchServe has not: it leaves what is not valid JSON as bytes."""
     if isinstance(value, str) and content_type.startswith("text/"):
         return value.encode()  # TorchServe decoded it; these are a file's bytes, not base64
-    if not isinstance(value, bytes | bytearray):
+    if not isinstance(value, bytes | bytearray) or not value:
         return value
     if content_type == "application/json" or content_type.endswith("+json"):
         try:
@@ -250,18 +267,12 @@ def _check_size(size: int, limits: Limits) -> None:
         raise VideoTooLarge(f"the video has {size} bytes; at most {limits.max_video_bytes} are allowed")
 
 
-def _checked_list(value: object, name: str, limits: Limits) -> list[Any]:
+def _checked_list(value: object, name: str) -> list[Any]:
     if not isinstance(value, list):
         raise InvalidEncoding(f"{name} must be a list, got {_kind(value)}")
     if not value:
         raise MissingVideo(f"{name} is empty; give at least one video")
-    _check_count(len(value), name, limits)
     return value
-
-
-def _check_count(count: int, name: str, limits: Limits) -> None:
-    if count > limits.max_windows:
-        raise InvalidOption(f"{name} holds {count} videos; at most {limits.max_windows} are allowed")
 
 
 def _tensor_parameters(tensor: Mapping[str, object]) -> object:

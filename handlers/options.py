@@ -171,12 +171,17 @@ def given_by_name(entries: Mapping[str, object], *, others: str) -> dict[str, Gi
 
 
 def given_by_headers(headers: Mapping[str, object]) -> dict[str, Given]:
-    """The options among HTTP headers, in any case; other headers are none of our business."""
+    """The options among HTTP headers, in any case; other headers are none of our business.
+
+    TorchServe keeps spellings that differ in case apart, in no defined order, so two of them are refused.
+    """
     by_header = {option.header.lower(): option.name for option in OPTIONS.values()}
     found: dict[str, Given] = {}
     for header, value in headers.items():
         name = by_header.get(header.lower())
         if name is not None:
+            if name in found:
+                raise InvalidOption(f"the header {OPTIONS[name].header} is given more than once")
             found[name] = Given(value, secret=True)
     return found
 

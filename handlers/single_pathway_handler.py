@@ -1,0 +1,18 @@
+"""Entry point of archives whose model takes one tensor: X3D and Slow."""
+
+from __future__ import annotations
+
+try:
+    from handlers.specs import ModelSpec
+    from handlers.video_handler import VideoHandler, Views
+except ImportError as error:  # TorchServe would look for another module of this file's name, and blame that one
+    raise RuntimeError(f"the Python package {error.name or error} is missing; install it for TorchServe") from error
+
+
+class SinglePathwayHandler(VideoHandler):
+    """The views are the input."""
+
+    pathways = 1
+
+    def pack(self, views: Views, *, spec: ModelSpec) -> list[Views]:
+        return [views]
