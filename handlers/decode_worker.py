@@ -10,9 +10,11 @@ import ctypes
 import gc
 import json
 import mmap
+import os
 import resource
 import signal
 import sys
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from numpy.typing import NDArray
 
 from handlers.assembly import VideoReader, views_shape
 from handlers.clips import Sampling
-from handlers.decoding import cap_allocations
+from handlers.decoding import cap_allocations, import_lazy_parts
 from handlers.errors import InternalError, RequestError
 from handlers.limits import Limits
 from handlers.specs import ModelSpec, get_spec
@@ -30,6 +32,7 @@ from handlers.specs import ModelSpec, get_spec
 _PR_SET_PDEATHSIG = 1
 _FLOAT_BYTES = 4
 _DESCRIPTORS = 64  # where the system does not tell how many are open
+_MAPPINGS = 2  # payload and outbox: Python keeps a descriptor of its own for each
 _IDLE_BYTES = 256 * 2**20  # likewise for memory
 
 
@@ -46,6 +49,7 @@ class _Outbox:
         """Make room for `slots` arrays of that shape; the parent has sized the memory already."""
         self._slot_bytes = int(np.prod(shape)) * _FLOAT_BYTES
         if self._map is None or len(self._map) < self._slot_bytes * slots:
+            self._map = None  # first, for it holds a descriptor, and there is one
             self._map = mmap.mmap(self._descriptor, self._slot_bytes * slots)
         self._free = list(range(slots))
         self._slots.clear()
@@ -71,6 +75,7 @@ def main() -> None:
     settings = json.loads(sys.argv[4])
     spec, limits = get_spec(settings["spec"]), Limits(**settings["limits"])
     connection = Connection(pipe)
+    _rehearse(spec, limits)
     _confine(limits, bool(settings["capped"]))
     connection.send_bytes(b'{"ready": true}')
     room = _Outbox(connection, outbox)
@@ -108,7 +113,18 @@ def _serve(
     except Exception as error:  # noqa: BLE001  whatever a stranger's bytes provoke is that request's failure
         answer = {"error": InternalError.__name__, "message": f"decoding failed unexpectedly: {type(error).__name__}"}
     payload.release()
+    if mapped is not None:
+        _unmap(mapped)
     connection.send_bytes(json.dumps(answer).encode())
+
+
+def _unmap(mapped: mmap.mmap) -> None:
+    """Close it now: the next job needs its descriptor."""
+    try:
+        mapped.close()
+    except BufferError:  # something in a reference cycle still looks at it
+        gc.collect()
+        mapped.close()
 
 
 def _decode(
@@ -147,10 +163,20 @@ def _confine(limits: Limits, capped: bool) -> None:
     if capped:
         ceiling = _data_bytes() + limits.decode_memory_mb * 2**20
         resource.setrlimit(resource.RLIMIT_DATA, (ceiling, ceiling))
-    _load_lazily_imported()
+    _use_up_descriptors()
+
+
+def _use_up_descriptors() -> None:
+    """Leave free only what a job's mappings take: while a stranger's bytes are decoded nothing can be opened.
+
+    The limit bounds a descriptor's number, not how many there are, so gaps below the highest one are filled.
+    """
     descriptors = Path("/proc/self/fd")
     highest = max(int(entry.name) for entry in descriptors.iterdir()) if descriptors.is_dir() else _DESCRIPTORS
-    resource.setrlimit(resource.RLIMIT_NOFILE, (highest, highest))  # no descriptor is free: nothing can be opened
+    while (filler := os.dup(0)) <= highest:
+        pass
+    os.close(filler)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (filler + _MAPPINGS, filler + _MAPPINGS))
 
 
 def _data_bytes() -> int:
@@ -162,10 +188,16 @@ def _data_bytes() -> int:
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData:"))
 
 
-def _load_lazily_imported() -> None:
-    """Codecs and modules that Python or numpy would only open when first used."""
-    b"x".decode("latin-1").encode("ascii")
-    np.linspace(0, 1, 3).astype(np.float32)
+def _rehearse(spec: ModelSpec, limits: Limits) -> None:
+    """Decode a video of one grey frame, and fail on no video: what is opened when first used is then open already."""
+    import_lazy_parts()
+    grey = b"YUV4MPEG2 W16 H16 F25:1 C420jpeg\nFRAME\n" + bytes([128]) * (16 * 16 * 3 // 2)
+    for payload in (grey, grey[:60], b""):
+        with suppress(RequestError):
+            reader = VideoReader(payload, spec, limits, autorotate=True, allocate=lambda shape: np.empty(shape, "f4"))
+            for _ in reader.windows(Sampling()):
+                reader.report().to_json()
+            reader.close()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ Which packets are decoded, and which frames are wanted, is `sampled`'s business.
 from __future__ import annotations
 
 import ctypes
+import importlib
+import pkgutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -322,6 +324,13 @@ def cap_allocations(limits: Limits) -> bool:
             continue
         return True
     return False
+
+
+def import_lazy_parts() -> None:
+    """Import what PyAV otherwise imports while it decodes, when no file may be opened any more."""
+    for module in pkgutil.iter_modules(av.__path__):
+        if module.ispkg and module.name != "datasets":
+            importlib.import_module(f"av.{module.name}")
 
 
 def _libavutil() -> list[Path]:
