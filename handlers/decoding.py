@@ -328,9 +328,9 @@ def cap_allocations(limits: Limits) -> bool:
 
 def import_lazy_parts() -> None:
     """Import what PyAV otherwise imports while it decodes, when no file may be opened any more."""
-    for module in pkgutil.iter_modules(av.__path__):
-        if module.ispkg and module.name != "datasets":
-            importlib.import_module(f"av.{module.name}")
+    for module in pkgutil.walk_packages(av.__path__, "av."):
+        if module.name not in ("av.datasets", "av.__main__"):
+            importlib.import_module(module.name)
 
 
 def _libavutil() -> list[Path]:

@@ -14,6 +14,7 @@ ends the video there instead of emptying it; undecodable metadata is replaced; a
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -137,10 +138,15 @@ class SampledVideo:
         return target if self.file.kind.seekable and target > self.file.origin else None
 
     def _plan(self, windows: list[IndexedWindow], shown: list[int]) -> list[PlannedClip]:
-        file = self.file
-        return plan_clips(
+        file, most = self.file, self._limits.max_frames_per_window
+        clips = plan_clips(
             windows, shown, time_base=file.time_base, origin=file.origin, num_frames=self._spec.num_frames
         )
+        for clip in clips:
+            frames = bisect_left(shown, clip.end) - bisect_left(shown, clip.first)
+            if frames > most:
+                raise VideoTooLong(f"one clip of this video holds {frames} frames; at most {most} are allowed")
+        return clips
 
     # Planned ----------------------------------------------------------------------------------------------------------
 
@@ -265,15 +271,19 @@ class SampledVideo:
 
     def _output_stamps(self, windows: list[IndexedWindow]) -> list[int | None]:
         """Each output frame's timestamp, in output order, until the windows' end; made up from the rate if missing."""
-        file, end = self.file, self._bounds(windows)[1]
+        file, (first, end) = self.file, self._bounds(windows)
+        most_inside = self._limits.max_frames_per_window * len(windows)
         step = Fraction(1) / (file.frame_rate * file.time_base)
         stamps: list[int | None] = []
-        past_end = 0
+        inside = past_end = 0
         for number, frame in enumerate(self._decode_all(self._seek_target(windows))):
             if number >= self._limits.max_packets:
                 raise VideoTooLong(f"more than {self._limits.max_packets} frames lie before the part asked for")
             stamp = file.origin + math.floor(number * step) if file.kind.elementary else frame.pts
             past_end += stamp is not None and stamp >= end
+            inside += stamp is None or stamp >= first
+            if inside > most_inside:
+                raise VideoTooLong(f"more than {most_inside} frames lie in the part asked for")
             if past_end > (_REORDER_FRAMES if file.stamps_follow_decoding else 0):
                 break
             stamps.append(stamp)
