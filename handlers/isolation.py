@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections import deque
+from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ class ProcessDecodeService:
         for process in busy:
             if process.connection in ready:
                 process.read_all()
-            elif time.monotonic() > process.deadline:
+            elif process.is_overdue():
                 process.fail(
                     DecodeTimeout(
                         f"decoding took longer than the {self._limits.decode_timeout_sec:g} s that are allowed"
@@ -100,7 +101,7 @@ class ProcessDecodeService:
 
     def _assign(self) -> None:
         for process in self._processes:
-            if process.job is None and self._queued:
+            while process.job is None and self._queued:
                 process.begin(self._queued.popleft())
 
 
@@ -118,17 +119,26 @@ class _Process:
         self._generation = 0
         self.job: DecodeJob | None = None
         self.deadline = 0.0
+        self._unread = 0  # slots that hold views which were delivered and not yet released
 
     @property
     def pid(self) -> int:
         return self._popen.pid
+
+    def is_overdue(self) -> bool:
+        """Whether it should have said something by now. While every slot is taken it waits for us, however long."""
+        return time.monotonic() > self.deadline and self._unread < _SLOTS
+
+    def _expect_news(self) -> None:
+        """It ends a job at the deadline by itself, so what stays silent for that long after any news hangs."""
+        self.deadline = time.monotonic() + self._limits.decode_timeout_sec + _GRACE_SEC
 
     def start(self) -> None:
         self.connection, theirs = Pipe()
         inherited = (theirs.fileno(), self._payload_file, self._outbox_file)
         code = _CODE.format(root=str(Path(__file__).resolve().parent.parent))
         self._popen = subprocess.Popen(
-            [sys.executable, "-c", code, *map(str, inherited), json.dumps(self._settings)],
+            [sys.executable, "-P", "-c", code, *map(str, inherited), json.dumps(self._settings)],
             pass_fds=inherited,
             stdin=subprocess.DEVNULL,
             env=_bare_environment(),
@@ -150,14 +160,21 @@ class _Process:
         self._is_ready = True
 
     def begin(self, job: DecodeJob) -> None:
-        self.await_ready()
+        """Hand the job over; whatever goes wrong with the process is the job's error and is not raised."""
+        try:
+            if self._popen.poll() is not None:  # killed while it was idle, which is no fault of this job
+                self._replace()
+            self.await_ready()
+        except (SetupError, OSError):
+            job.error = InternalError("the decoding process could not be started; try again")
+            return
         shape = views_shape(self._spec, job.sampling.num_crops)
         self._make_room(int(np.prod(shape)) * 4 * _SLOTS)
         size = len(job.payload)
         self._put_payload(job.payload)
         message = {"bytes": size, "slots": _SLOTS, "sampling": dataclasses.asdict(job.sampling)}
-        self.job = job
-        self.deadline = time.monotonic() + self._limits.decode_timeout_sec + _GRACE_SEC
+        self.job, self._unread = job, 0
+        self._expect_news()
         try:
             self.connection.send_bytes(json.dumps(message).encode())
         except OSError:
@@ -176,6 +193,7 @@ class _Process:
     def _take(self, message: dict[str, Any]) -> None:
         job = self.job
         assert job is not None
+        self._expect_news()
         if "window" in message:
             job.deliveries.append(self._deliver(job, message))
         elif "report" in message:
@@ -192,11 +210,12 @@ class _Process:
             raise ValueError(f"slot {slot} does not exist")
         assert self._outbox is not None
         views = np.frombuffer(self._outbox, dtype=np.float32, count=count, offset=slot * count * 4).reshape(shape)
-        delivered = time.monotonic()
+        self._unread += 1
 
         def release() -> None:
             if generation == self._generation and self.job is job:
-                self.deadline += time.monotonic() - delivered  # a wait for the model is no fault of the video
+                self._unread -= 1
+                self._expect_news()  # a wait for the model is no fault of the video
                 self._send({"free": slot})
 
         window = Window(float(message["start_sec"]), float(message["end_sec"]))
@@ -212,13 +231,17 @@ class _Process:
         """Replace the process and end its job with `error`."""
         job = self.job
         self._end()
+        if job is not None:
+            job.error = error
+        with suppress(OSError):  # no memory for a new process: `begin` tries again
+            self._replace()
+
+    def _replace(self) -> None:
+        """End the process and start another. Views that were delivered may still be read: it gets new memory."""
         self.stop()
-        # Views that were delivered may still be read: new memory for the new process.
         self._payload_file, self._outbox_file = _shared_file(), _shared_file()
         self._payload_map = self._outbox = None
         self.start()
-        if job is not None:
-            job.error = error
 
     def stop(self) -> None:
         self._popen.kill()
