@@ -35,6 +35,19 @@ def pytest_runtest_makereport(
     return report
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """A whole module that skips itself (pytest.importorskip) has no markers yet: REQUIRE_ALL=1 alone forbids it."""
+    report: pytest.CollectReport = yield
+    if report.skipped and os.environ.get("REQUIRE_ALL") == "1":
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"{collector.nodeid} was skipped but is required (REQUIRE_ALL): {reason}"
+    return report
+
+
 def _is_required(item: pytest.Item) -> bool:
     wanted = os.environ.get("REQUIRE_ALL", "")
     markers = {marker.name for marker in item.iter_markers()}
