@@ -47,7 +47,9 @@ class Worker:
     def __init__(self, plan: WorkerPlan) -> None:
         with ExitStack() as stack:
             folder = stack.enter_context(unpacked(plan.archive, plan.share))
-            self.classifier = stack.enter_context(VideoClassifier.from_directory(folder, device=plan.device))
+            self.classifier = VideoClassifier.from_directory(folder, device=plan.device)
+            stack.callback(self.classifier.close)
+            self.classifier.warm_up()
             self._stack = stack.pop_all()
 
     def run(self, batches: Sequence[Batch], options: ScoringOptions) -> Iterator[FinishedBatch]:

@@ -133,4 +133,4 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def _line(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode() + b"\n"

@@ -111,7 +111,11 @@ def outcome_of(video: str, result: VideoScores | RequestError, options: ScoringO
     """The outcome of one result of the pipeline."""
     if isinstance(result, RequestError):
         return Outcome(video, failure=Failure(result.type, result.message))
-    samples = tuple(_sample(probabilities, options.top_k) for probabilities in _probabilities(result, options.average))
+    try:
+        views = _probabilities(result, options.average)
+    except RequestError as error:  # scores that are not numbers
+        return Outcome(video, failure=Failure(error.type, error.message))
+    samples = tuple(_sample(probabilities, options.top_k) for probabilities in views)
     return Outcome(video, samples=samples, facts=_facts(result))
 
 

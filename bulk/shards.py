@@ -50,14 +50,15 @@ class ShardWriter:
         self._folder, self._format, self._shard_rows = folder, row_format, shard_rows
         self._job = json.loads(json.dumps(job))
         self._complete = False
-        self._shards = self._read_manifest()
+        self._read_manifest()  # refuses before anything is written
+        self._journal = Journal(folder / JOURNAL, self._job)
+        self._shards = self._read_manifest()  # again, now that no other run can change it
         self._remove_strays()
         self.done: set[str] = set()
         """Paths that have a row, in a shard or in the journal."""
         self.failed = 0
         for shard in self._shards:
             self._count(read_rows(folder / shard.file, columns=("path", "status")))
-        self._journal = Journal(folder / JOURNAL, {"job": self._job})
         self._waiting: list[Row] = []
         for rows in self._journal.entries:
             self._take(rows)
@@ -163,7 +164,7 @@ def read_rows(path: Path, *, columns: Sequence[str] | None = None) -> list[dict[
     if path.suffix == ".parquet":
         from pyarrow import parquet
 
-        rows: list[dict[str, Any]] = parquet.read_table(path, columns=columns).to_pylist()
+        rows: list[dict[str, Any]] = parquet.read_table(path, columns=columns and list(columns)).to_pylist()
         return rows
     lines = path.read_text(encoding="utf-8").split("\n")
     return [json.loads(line) for line in lines if line]

@@ -16,7 +16,8 @@ from handlers.options import VideoRequest
 from handlers.results import VideoScores
 
 BATCHES_IN_FLIGHT = 2
-"""Batches whose decoding has begun: the one the model gets next, and one to keep the decoders busy meanwhile."""
+"""Batches whose decoding has begun: the one that the model has, and the next, so that the decoders never wait for a
+batch to end."""
 
 
 class Classifier(Protocol):
