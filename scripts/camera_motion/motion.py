@@ -139,7 +139,7 @@ def _shake(rng: np.random.Generator, duration_sec: float, step: float) -> Camera
             phases=waves.phases,
             trend=np.zeros(4),
         )
-        times: Floats = np.arange(64) * (duration_sec / 63)
+        times = np.arange(64, dtype=np.float64) * (duration_sec / 63)
         poses = path.poses(times)
         path = _with(path, trend=np.polyfit(times, poses, 1)[0], scale=1.0)
         distances = [_picked_steps(path, spacing) for spacing in (0.5, 0.515, 0.53)]
@@ -152,7 +152,7 @@ def _shake(rng: np.random.Generator, duration_sec: float, step: float) -> Camera
 
 def _picked_steps(path: CameraPath, spacing_sec: float) -> NDArray[np.complex128]:
     """The three displacements between four frames `spacing_sec` apart, x + iy."""
-    poses = path.poses(np.arange(4) * spacing_sec)
+    poses = path.poses(np.arange(4, dtype=np.float64) * spacing_sec)
     positions: NDArray[np.complex128] = poses[:, 0] + 1j * poses[:, 1]
     return np.diff(positions)
 

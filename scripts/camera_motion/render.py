@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import av
@@ -149,7 +149,20 @@ def _frame(scene: Scene, grid: _Grid, pose: Floats, time_sec: float) -> NDArray[
     return colours
 
 
+DETAIL = 3.0
+"""Least mean difference, grey levels, between a picture and itself moved by a sixteenth of its side, on both axes."""
+
+
 def sample_scene(rng: np.random.Generator, textures: list[Texture], *, max_objects: int = 3) -> Scene:
+    """A view with something to see in it: a blank wall has no camera motion to name, so it is drawn again."""
+    while True:
+        scene = _any_scene(rng, textures, max_objects)
+        picture = _frame(replace(scene, objects=()), _grid(48, 48), np.zeros(4), 0.0).reshape(48, 48, 3)
+        if min(np.abs(picture[3:] - picture[:-3]).mean(), np.abs(picture[:, 3:] - picture[:, :-3]).mean()) >= DETAIL:
+            return scene
+
+
+def _any_scene(rng: np.random.Generator, textures: list[Texture], max_objects: int) -> Scene:
     """A view of one of the textures, with up to `max_objects` small things that move by themselves."""
     count = int(rng.integers(0, max_objects + 1))
     return Scene(

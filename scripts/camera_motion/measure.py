@@ -1,0 +1,119 @@
+"""Accuracy per class on clips that went through H.264 and the served preprocessing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from tqdm import tqdm
+
+from handlers.specs import get_spec
+from scripts._camera_clips import make_clip
+from scripts.camera_motion.clips import decode, encoded_video, preprocess
+from scripts.camera_motion.motion import LABELS
+from scripts.camera_motion.render import Texture
+from scripts.camera_motion.scenes import make_texture
+
+Scorer = Callable[[bytes], NDArray[np.float64]]
+"""An mp4 -> one probability per label."""
+
+Clips = Iterable[tuple[bytes, int]]
+"""(mp4, class id)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How often each label was answered for each: `counts[true, answered]`."""
+
+    name: str
+    counts: NDArray[np.int64]
+
+    @property
+    def clips(self) -> int:
+        return int(self.counts.sum())
+
+    @property
+    def accuracy(self) -> float:
+        """Top-1 over all clips, in [0, 1]."""
+        return float(np.trace(self.counts) / max(1, self.clips))
+
+    def class_accuracy(self, label_id: int) -> float:
+        """Top-1 of one label's clips, in [0, 1]."""
+        return float(self.counts[label_id, label_id] / max(1, self.counts[label_id].sum()))
+
+    def confusion(self, label_id: int) -> str:
+        """What that label's clips were mistaken for, most often first."""
+        wrong = [
+            (int(count), LABELS[answer])
+            for answer, count in enumerate(self.counts[label_id])
+            if answer != label_id and count
+        ]
+        return ", ".join(f"{label} {count}" for count, label in sorted(wrong, reverse=True)[:3])
+
+    def table(self) -> str:
+        """A Markdown table, one row per label."""
+        rows = [f"| {self.name} | clips | top-1 | mistaken for |", "|---|---|---|---|"]
+        for label_id, label in enumerate(LABELS):
+            number = int(self.counts[label_id].sum())
+            rows.append(f"| {label} | {number} | {self.class_accuracy(label_id):.1%} | {self.confusion(label_id)} |")
+        rows.append(f"| **all** | **{self.clips}** | **{self.accuracy:.1%}** | |")
+        return "\n".join(rows)
+
+
+def scorer(model: nn.Module) -> Scorer:
+    """The served recipe on a model in eval mode."""
+    spec = get_spec("x3d_xs")
+
+    def score(video: bytes) -> NDArray[np.float64]:
+        frames, fps = decode(video)
+        pictures = torch.from_numpy(preprocess(frames, fps, spec))[None]
+        with torch.inference_mode():
+            return np.asarray(torch.softmax(model(pictures).double(), dim=1)[0].numpy())
+
+    return score
+
+
+def measure(name: str, score: Scorer, clips: Clips, *, total: int) -> Report:
+    """Top-1 counts of `score` over the clips."""
+    counts = np.zeros((len(LABELS), len(LABELS)), np.int64)
+    for video, label_id in tqdm(clips, total=total, unit="clip", desc=name):
+        counts[label_id, int(score(video).argmax())] += 1
+    return Report(name, counts)
+
+
+def fresh_clips(per_class: int, *, seed: int) -> Iterator[tuple[bytes, int]]:
+    """(mp4, class id) as in training, from a seed that training never used, with new textures throughout."""
+    rng = np.random.default_rng([seed, 0x5EED])
+    textures = [Texture(make_texture(rng)) for _ in range(12)]
+    for _ in range(per_class):
+        for label_id in range(len(LABELS)):
+            textures[int(rng.integers(len(textures)))] = Texture(make_texture(rng))
+            yield encoded_video(rng, textures, label_id).video, label_id
+
+
+@dataclass(frozen=True, slots=True)
+class Reversals:
+    """Scores of the right label for clips of a pan left, and for the same clips played backwards (a pan right)."""
+
+    forward: tuple[float, ...]
+    backward: tuple[float, ...]
+
+    def __str__(self) -> str:
+        forward, backward = min(self.forward), min(self.backward)
+        return (
+            f"{len(self.forward)} sample clips: pan left scored at least {forward:.3f} "
+            f"(median {float(np.median(self.forward)):.3f}), played backwards pan right at least {backward:.3f} "
+            f"(median {float(np.median(self.backward)):.3f})"
+        )
+
+
+def reversals(score: Scorer, *, seeds: range) -> Reversals:
+    """Sample clips forwards and backwards."""
+    left, right = LABELS.index("pan left"), LABELS.index("pan right")
+    forward = tuple(float(score(make_clip("pan left", seed=seed))[left]) for seed in seeds)
+    backward = tuple(float(score(make_clip("pan left", seed=seed, reverse=True))[right]) for seed in seeds)
+    return Reversals(forward, backward)
