@@ -1,0 +1,52 @@
+"""Typed clients for the served models, over HTTP and gRPC. Needs requirements/client.txt: neither torch nor TorchServe.
+
+from clients import VideoClient
+
+with VideoClient() as client:
+    prediction = client.classify("clip.mp4", model="x3d_s")
+    print(prediction.top.label, prediction.top.score)
+
+http_client.py    VideoClient
+grpc_client.py    GrpcVideoClient: same methods, same answers, same exceptions
+base.py           what both share; keys.py: TorchServe's keys; retry.py: when a call is repeated
+source.py         what can be sent
+results.py        what comes back
+errors.py         what can go wrong
+"""
+
+from clients.errors import ApiError, ClientError, RequestError, ServingError
+from clients.grpc_client import GrpcVideoClient
+from clients.http_client import VideoClient
+from clients.results import (
+    Clip,
+    EffectiveSampling,
+    ModelInfo,
+    Prediction,
+    ScoredLabel,
+    Segment,
+    Timeline,
+    Timing,
+    VideoInfo,
+    WorkerInfo,
+)
+from clients.retry import Retry
+
+__all__ = [
+    "ApiError",
+    "ClientError",
+    "Clip",
+    "EffectiveSampling",
+    "GrpcVideoClient",
+    "ModelInfo",
+    "Prediction",
+    "RequestError",
+    "Retry",
+    "ScoredLabel",
+    "Segment",
+    "ServingError",
+    "Timeline",
+    "Timing",
+    "VideoClient",
+    "VideoInfo",
+    "WorkerInfo",
+]

@@ -1,0 +1,347 @@
+"""What both clients share: the methods people call, keys, retries. A transport adds how one call is made."""
+
+from __future__ import annotations
+
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Literal, Self, TypeVar
+
+from clients.errors import (
+    ERROR_KEYS,
+    ApiError,
+    ClientError,
+    ConnectionFailed,
+    InvalidAnswer,
+    InvalidKey,
+    KeyUnavailable,
+    ModelNotFound,
+    RequestTimeout,
+    ServerBusy,
+    VideoTooLarge,
+)
+from clients.keys import Api, KeyRing
+from clients.results import ModelInfo, Prediction, Timeline
+from clients.retry import NO_RETRY, Retry, is_safe
+from clients.source import Source, Video
+
+T = TypeVar("T")
+Average = Literal["prob", "score"]
+
+# The first answer to a refused key is to read the key file again, the second to have it renewed.
+_MAX_RENEWALS = 2
+_READY_POLL_SEC = 0.25
+# TorchServe does not answer a body that is too large, it hangs up. Smaller ones fit into the sockets' buffers whole.
+_CUT_OFF_BYTES = 2**20
+
+
+class BaseClient(ABC):
+    """The calls, in terms of a few primitives that HTTP and gRPC implement. Safe to share between threads."""
+
+    def __init__(self, keys: KeyRing, retry: Retry) -> None:
+        self._keys = keys
+        self._retry = retry
+
+    # Predictions
+
+    def classify(
+        self,
+        video: Video,
+        *,
+        model: str,
+        version: str | None = None,
+        top_k: int | None = None,
+        start_sec: float | None = None,
+        end_sec: float | None = None,
+        num_clips: int | None = None,
+        num_crops: int | None = None,
+        average: Average | None = None,
+    ) -> Prediction:
+        """The labels of a video: of the clip at `start_sec`, or averaged over `num_clips` x `num_crops` views.
+
+        `video` is a path, the file's bytes or a binary file; the part looked at is `[start_sec, end_sec)`. What is
+        not given is left to the server: the model's default version, 5 labels, one centre clip from 0 s.
+        """
+        options = {
+            "top_k": top_k,
+            "start_sec": start_sec,
+            "end_sec": end_sec,
+            "num_clips": num_clips,
+            "num_crops": num_crops,
+            "average": average,
+        }
+        answer = self.answer(video, model=model, version=version, options={**options, "format": "full"})
+        return Prediction.from_json(answer)
+
+    def timeline(
+        self,
+        video: Video,
+        *,
+        model: str,
+        stride_sec: float,
+        version: str | None = None,
+        top_k: int | None = None,
+        start_sec: float | None = None,
+        end_sec: float | None = None,
+        num_crops: int | None = None,
+        average: Average | None = None,
+    ) -> Timeline:
+        """What happens when: the clip slides over `[start_sec, end_sec)` in steps of `stride_sec`."""
+        options = {
+            "stride_sec": stride_sec,
+            "top_k": top_k,
+            "start_sec": start_sec,
+            "end_sec": end_sec,
+            "num_crops": num_crops,
+            "average": average,
+        }
+        answer = self.answer(video, model=model, version=version, options={**options, "format": "full"})
+        return Timeline.from_json(answer)
+
+    def answer(
+        self,
+        video: Video,
+        *,
+        model: str,
+        version: str | None = None,
+        options: Mapping[str, object] | None = None,
+    ) -> Any:
+        """The server's answer as parsed JSON, in whatever format the options ask for; for programs that pass it on.
+
+        Options are those of the wire contract; those that are None are not sent.
+        """
+        source = Source.of(video)
+        texts = {name: str(value) for name, value in (options or {}).items() if value is not None}
+        body = self._call(
+            "inference", lambda key: self._predict_once(key, source, model, version, texts), repeatable=True
+        )
+        try:
+            return json.loads(body)
+        except ValueError:
+            raise InvalidAnswer(f"the answer of {model} is not JSON: {body[:80]!r}") from None
+
+    # Management
+
+    def models(self) -> tuple[ModelInfo, ...]:
+        """Every version of every served model, by name; one of each name is the default."""
+        return tuple(info for name in sorted(self._model_names()) for info in self._versions(name))
+
+    def describe(self, model: str, version: str | None = None) -> ModelInfo:
+        """One version, the default one unless told, with what its handler tells of itself (`metadata`).
+
+        `metadata` is None as long as no worker is ready, and for handlers that tell nothing.
+        """
+        entry = self._described(model, version)[0]
+        default = version is None or self._described(model, None)[0].get("modelVersion") == version
+        info = ModelInfo.from_json(entry, default=default)
+        if not info.ready:
+            return info
+        try:
+            told = self._described(model, version, customized=True)[0].get("customizedMetadata")
+        except ApiError:  # the handler cannot describe itself; what TorchServe knows is still worth telling
+            return info
+        return replace(info, metadata=_metadata(told))
+
+    def register(
+        self,
+        archive: str,
+        *,
+        model: str | None = None,
+        workers: int | None = None,
+        batch_size: int | None = None,
+        max_batch_delay_ms: int | None = None,
+        response_timeout_sec: int | None = None,
+        startup_timeout_sec: int | None = None,
+    ) -> str:
+        """Register an archive of the model store and wait until its workers are ready; TorchServe's own sentence.
+
+        What is not given is as the archive says; the first version of a name becomes its default.
+        """
+        settings: dict[str, str | int | None] = {
+            "url": archive,
+            "model_name": model,
+            "initial_workers": workers,
+            "batch_size": batch_size,
+            "max_batch_delay": max_batch_delay_ms,
+            "response_timeout": response_timeout_sec,
+            "startup_timeout": startup_timeout_sec,
+        }
+        given = {name: value for name, value in settings.items() if value is not None}
+        return self._manage(lambda key: self._register(key, given))
+
+    def set_default(self, model: str, version: str) -> str:
+        """Make that version the one which answers when none is named; TorchServe's own sentence."""
+        return self._manage(lambda key: self._set_default(key, model, version))
+
+    def scale(self, model: str, version: str | None = None, *, min_workers: int, max_workers: int | None = None) -> str:
+        """Change the number of workers and wait until they run; TorchServe's own sentence."""
+        most = min_workers if max_workers is None else max_workers
+        return self._manage(lambda key: self._scale(key, model, version, min_workers, most))
+
+    def unregister(self, model: str, version: str | None = None) -> str:
+        """Remove a version, the default one unless told; TorchServe's own sentence.
+
+        The default version can only be removed as the last one: make another the default first.
+        """
+        return self._manage(lambda key: self._unregister(key, model, version))
+
+    def ready(self, timeout: float = 0.0, *, model: str | None = None, version: str | None = None) -> bool:
+        """Whether the server answers and, where one is named, the model has a ready worker.
+
+        Waits up to `timeout` seconds. A refused key is raised at once: waiting does not mend it.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                if self._is_ready(model, version):
+                    return True
+            except KeyUnavailable:  # a server that is starting has not written its key file yet
+                if time.monotonic() >= deadline:
+                    raise
+            left_sec = deadline - time.monotonic()
+            if left_sec <= 0:
+                return False
+            time.sleep(min(_READY_POLL_SEC, left_sec))
+
+    def close(self) -> None:  # noqa: B027 - a transport without connections has nothing to do
+        """Close the connections; the client cannot be used afterwards."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # How one call is made, with keys and retries
+
+    def _call(self, api: Api, send: Callable[[str | None], T], *, repeatable: bool, retry: Retry | None = None) -> T:
+        """`send(key)`, again with another key where it is refused, and after a pause where that is safe."""
+        key, renewals = self._keys.current(api), 0
+        delays_sec = (retry or self._retry).delays_sec()
+        while True:
+            try:
+                return send(key)
+            except InvalidKey as error:
+                fresh = self._keys.renewed(api, refused=key) if renewals < _MAX_RENEWALS else None
+                if fresh is None:
+                    raise InvalidKey(self._keys.refusal(api), status=error.status, type=error.type) from None
+                key, renewals = fresh, renewals + 1
+            except ClientError as error:
+                delay_sec = next(delays_sec, None) if is_safe(error, repeatable=repeatable) else None
+                if delay_sec is None:
+                    raise
+                time.sleep(delay_sec)
+
+    def _predict_once(
+        self, key: str | None, source: Source, model: str, version: str | None, options: Mapping[str, str]
+    ) -> bytes:
+        try:
+            return self._predict(key, source, model, version, options)
+        except ConnectionFailed as error:
+            size = source.size()
+            if error.sent and size > _CUT_OFF_BYTES and self._is_up(key):
+                raise VideoTooLarge(
+                    f"the server cut the connection while {size} bytes were being sent: "
+                    "most likely more than its max_request_size"
+                ) from None
+            raise
+
+    def _is_up(self, key: str | None) -> bool:
+        try:
+            self._ping(key)
+        except ClientError:
+            return False
+        return True
+
+    def _manage(self, send: Callable[[str | None], str], *, repeatable: bool = False) -> str:
+        return self._call("management", send, repeatable=repeatable)
+
+    def _is_ready(self, model: str | None, version: str | None) -> bool:
+        try:
+            if model is None:
+                self._call("inference", self._ping, repeatable=True, retry=NO_RETRY)
+                return True
+            entries = self._described(model, version, retry=NO_RETRY)
+        except (ConnectionFailed, RequestTimeout, ModelNotFound, ServerBusy):
+            return False
+        return ModelInfo.from_json(entries[0], default=version is None).ready
+
+    def _model_names(self) -> list[str]:
+        names: list[str] = []
+        token: str | None = None
+        while True:
+            page = _parsed(self._manage(lambda key, token=token: self._list(key, token), repeatable=True))  # type: ignore[misc]
+            names += [str(entry["modelName"]) for entry in page.get("models", ())]
+            token = page.get("nextPageToken")
+            if token is None:
+                return names
+
+    def _versions(self, model: str) -> list[ModelInfo]:
+        default = self._described(model, None)[0].get("modelVersion")
+        entries = self._described(model, "all")
+        return [ModelInfo.from_json(entry, default=entry.get("modelVersion") == default) for entry in entries]
+
+    def _described(
+        self, model: str, version: str | None, *, customized: bool = False, retry: Retry | None = None
+    ) -> list[dict[str, Any]]:
+        """TorchServe's description: one entry, or one per version for `all`."""
+        text = self._call(
+            "management", lambda key: self._describe(key, model, version, customized), repeatable=True, retry=retry
+        )
+        entries: list[dict[str, Any]] = _parsed(text)
+        if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
+            raise InvalidAnswer(f"the description of {model} is not a list of versions: {text[:80]!r}")
+        return entries
+
+    # What a transport adds. Each takes the key to send, raises errors of this package, and does not retry.
+
+    @abstractmethod
+    def _predict(
+        self, key: str | None, source: Source, model: str, version: str | None, options: Mapping[str, str]
+    ) -> bytes:
+        """The body of the answer."""
+
+    @abstractmethod
+    def _ping(self, key: str | None) -> None:
+        """Return if the server answers."""
+
+    @abstractmethod
+    def _list(self, key: str | None, page_token: str | None) -> str:
+        """One page of model names, JSON text."""
+
+    @abstractmethod
+    def _describe(self, key: str | None, model: str, version: str | None, customized: bool) -> str:
+        """The description, JSON text."""
+
+    @abstractmethod
+    def _register(self, key: str | None, settings: Mapping[str, str | int]) -> str:
+        """TorchServe's sentence, as with the three that follow."""
+
+    @abstractmethod
+    def _set_default(self, key: str | None, model: str, version: str) -> str: ...
+
+    @abstractmethod
+    def _scale(self, key: str | None, model: str, version: str | None, min_workers: int, max_workers: int) -> str: ...
+
+    @abstractmethod
+    def _unregister(self, key: str | None, model: str, version: str | None) -> str: ...
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise InvalidAnswer(f"the server's answer is not JSON: {text[:80]!r}") from None
+
+
+def _metadata(told: object) -> Mapping[str, Any] | None:
+    """What a handler tells of itself: an object, or the text of one."""
+    if isinstance(told, str):
+        try:
+            told = json.loads(told)
+        except ValueError:
+            return None
+    # A handler that knows nothing of descriptions takes the question for a request without a video.
+    return told if isinstance(told, Mapping) and set(told) != ERROR_KEYS else None

@@ -1,0 +1,111 @@
+"""TorchServe's keys: found in its key file, sent with every call, renewed when the server refuses them.
+
+TorchServe writes `key_file.json` into its working folder: one key for predictions and one for management, both
+short-lived, and an API key that renews them. Renewing (`GET /token?type=...` on the management address) only rewrites
+that file, so a client must be able to read it; a copy on another machine works until it expires.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import urllib3
+
+from clients.errors import ConnectionFailed, KeyUnavailable
+
+Api = Literal["inference", "management"]
+
+KEY_FILE = "key_file.json"
+_API_KEY = "API"
+# TorchServe rewrites the file in place: for a moment it is empty or half-written.
+_READ_ATTEMPTS = 10
+_READ_PAUSE_SEC = 0.05
+
+
+class KeyRing:
+    """The key for each API: given as a token, or from the key file as it is now. Safe to share between threads.
+
+    Without tokens and without `key_file`, `key_file.json` of the current folder is used if there is one; if not, calls
+    go out without a key, as a server with token authorization turned off takes them.
+    """
+
+    def __init__(
+        self, *, token: str | None, management_token: str | None, key_file: str | Path | None, renew_url: str
+    ) -> None:
+        self._tokens: dict[Api, str | None] = {"inference": token, "management": management_token or token}
+        self._explicit = key_file is not None
+        # Absolute at once: the current folder may change later.
+        self.key_file = Path(KEY_FILE if key_file is None else key_file).absolute()
+        self._renew_url = renew_url
+        self._lock = threading.Lock()
+
+    def current(self, api: Api) -> str | None:
+        """The key to send; None to send none. Raises KeyUnavailable for a key file that was named but is not usable."""
+        token = self._tokens[api]
+        if token is not None:
+            return token
+        if not self._explicit and not self.key_file.is_file():
+            return None
+        return self._read(api)
+
+    def renewed(self, api: Api, *, refused: str | None) -> str | None:
+        """Another key than the one refused: the file's, if it has changed since, else a renewed one; or None.
+
+        Raises KeyUnavailable if the server does not renew, ConnectionFailed if it does not answer.
+        """
+        if self._tokens[api] is not None or not self.key_file.is_file():
+            return None
+        with self._lock:  # one renewal serves every thread that was refused; a second would void the first
+            key = self._read(api)
+            if key == refused:
+                self._request_renewal(api)
+                key = self._read(api)
+        return key if key != refused else None
+
+    def refusal(self, api: Api) -> str:
+        """What a refusal by the server means, for messages: where the key came from. Never the key itself."""
+        if self._tokens[api] is not None:
+            return f"the server refused the {api} token that was given"
+        if self.key_file.is_file():
+            return f"the server refused the {api} key of {self.key_file}"
+        return f"the server wants the {api} key: no token was given, and there is no {self.key_file}"
+
+    def _read(self, name: str) -> str:
+        for attempt in range(_READ_ATTEMPTS):
+            if attempt:
+                time.sleep(_READ_PAUSE_SEC)
+            try:
+                entries: Any = json.loads(self.key_file.read_text(encoding="utf-8"))
+            except FileNotFoundError:
+                raise KeyUnavailable(
+                    f"there is no key file {self.key_file}; TorchServe writes {KEY_FILE} into its working folder"
+                ) from None
+            except OSError as error:
+                raise KeyUnavailable(f"the key file {self.key_file} cannot be read: {error.strerror}") from None
+            except ValueError:
+                continue
+            key = entries.get(name, {}).get("key") if isinstance(entries, dict) else None
+            if isinstance(key, str):
+                return key
+        raise KeyUnavailable(f"{self.key_file} is not a key file of TorchServe: it holds no {name} key")
+
+    def _request_renewal(self, api: Api) -> None:
+        url = f"{self._renew_url}/token"
+        headers = {"Authorization": f"Bearer {self._read(_API_KEY)}"}
+        try:
+            answer = urllib3.request("GET", url, fields={"type": api}, headers=headers, retries=False, timeout=30.0)
+        except urllib3.exceptions.HTTPError as error:
+            raise ConnectionFailed(
+                f"the {api} key has expired, and the management address {self._renew_url}, which renews it, "
+                f"does not answer: {error}",
+                sent=True,
+            ) from None
+        if answer.status != 200:
+            raise KeyUnavailable(
+                f"the {api} key of {self.key_file} was refused, and {self._renew_url} does not renew it: "
+                "is it the key file of another server?"
+            )
