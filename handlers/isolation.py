@@ -91,6 +91,7 @@ class ProcessDecodeService:
                 process.fail(InternalError("the request was given up"))
         while job.deliveries:
             job.deliveries.popleft().release()
+        self._assign()
 
     def close(self) -> None:
         for process in self._processes:
