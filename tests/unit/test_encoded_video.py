@@ -1,0 +1,158 @@
+"""The literal recipe against what the recipe gave elsewhere: reference.json of the shared corpus."""
+
+from __future__ import annotations
+
+import json
+import sys
+import zlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from handlers.clips import Sampling
+from handlers.encoded_video import (
+    EncodedVideoReader,
+    open_encoded_video,
+    read_clip,
+    recipe_tensor,
+    transform_clip,
+)
+from handlers.errors import EmptyClip, UndecodableVideo, UnsupportedVideo
+from handlers.limits import Limits
+from handlers.specs import get_spec
+from handlers.transforms import pack_pathways
+from tests.conftest import CORPUS
+from tests.support.videos import VideoPlan, frame_indices, make_video
+
+SPECS = ("x3d_s", "slowfast_r50")
+
+
+@cache
+def _reference() -> dict[str, Any]:
+    path = CORPUS / "reference.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _cases() -> list[Any]:
+    """(file, spec) pairs. The recipe holds the clip at full size: large frames are slow, and need one spec only."""
+    cases = []
+    for name in (name for name in _reference() if not name.startswith("_")):
+        x3d = _reference()[name]["x3d_s"]
+        pixels = x3d.get("h", 0) * x3d.get("w", 0)
+        marks = [pytest.mark.slow] if pixels > 4_000_000 else []
+        specs = SPECS if pixels < 500_000 else SPECS[:1]
+        cases += [pytest.param(name, spec, marks=marks, id=f"{name}-{spec}") for spec in specs]
+    return cases or [("(no corpus)", SPECS[0])]
+
+
+def _check_statistics(tensor: torch.Tensor, expected: dict[str, Any], *, values: bool) -> None:
+    assert list(tensor.shape) == expected["shape"]
+    if not values:  # concealed pixels of a damaged file depend on the decoder's thread count
+        return
+    exact = tensor.double()  # float32 sums of a nearly constant picture depend on the number of threads
+    assert exact.mean().item() == pytest.approx(expected["mean"], abs=1e-4)
+    assert exact.std().item() == pytest.approx(expected["std"], abs=1e-4)
+    assert tensor.min().item() == pytest.approx(expected["min"], abs=1e-4)
+    assert tensor.max().item() == pytest.approx(expected["max"], abs=1e-4)
+    flat = tensor.flatten()
+    picks = np.random.RandomState(20240501).randint(0, flat.numel(), 64)
+    assert flat[torch.from_numpy(picks)].tolist() == pytest.approx(expected["samples"], abs=1e-4)
+
+
+@pytest.mark.parametrize(("name", "spec_name"), _cases())
+def test_the_recipe_gives_the_reference(corpus: Path, name: str, spec_name: str) -> None:
+    """Frames, picked frames bit for bit, and the tensors' statistics and samples; or an error where it had one."""
+    spec, wanted = get_spec(spec_name), _reference()[name][spec_name]
+    exact = name not in _reference()["_thread_dependent"]
+    try:
+        video = open_encoded_video((corpus / name).read_bytes())
+    except (UnsupportedVideo, UndecodableVideo):
+        assert wanted["error"]["stage"] == "open"
+        return
+    try:
+        clip = read_clip(video, 0.0, spec.clip_duration_sec)
+    except (EmptyClip, UndecodableVideo):
+        assert "error" in wanted
+        return
+    finally:
+        video.close()
+    assert clip.shape[1] == wanted["frames"]
+    assert tuple(clip.shape[2:]) == (wanted["h"], wanted["w"])
+    if exact:
+        picked = clip[:, wanted["picked"]].to(torch.uint8).permute(1, 2, 3, 0).numpy()
+        assert [f"{zlib.crc32(frame.tobytes()):08x}" for frame in picked] == wanted["picked_crc32"]
+    tensor = transform_clip(clip, spec)
+    if spec.alpha is None:
+        _check_statistics(tensor, wanted["tensor"], values=exact)
+        return
+    slow, fast = pack_pathways(tensor[None].numpy(), spec.alpha)
+    _check_statistics(torch.from_numpy(slow[0]), wanted["tensor"]["slow"], values=exact)
+    _check_statistics(torch.from_numpy(fast[0]), wanted["tensor"]["fast"], values=exact)
+
+
+def test_picks_the_documented_frames(h264_video: bytes) -> None:
+    """60 frames at 30 a second: all of them are in a clip of 2.6 s, of which 13 are picked uniformly."""
+    spec = get_spec("x3d_s")
+    reader = EncodedVideoReader(h264_video, spec=spec, limits=Limits())
+    (window,) = reader.windows(Sampling())
+    assert window.views.shape == (1, 3, 13, 182, 182)
+    assert window.views.dtype == np.float32
+    pictures = (window.views[0].transpose(1, 2, 3, 0) * spec.std + spec.mean).clip(0, 1)
+    assert frame_indices(pictures) == [0, 4, 9, 14, 19, 24, 29, 34, 39, 44, 49, 54, 59]
+    report = reader.report()
+    assert (report.width, report.height, report.fps, report.codec) == (320, 240, 30.0, "h264")
+    assert report.frames_decoded == 60
+    assert report.duration_sec == pytest.approx(2.0)
+    reader.close()
+
+
+def test_windows_and_crops(indexed_video: Callable[[str], bytes]) -> None:
+    """Three clips of x3d_xs over two seconds, three crops each; the middle crop of a wide video is its centre."""
+    spec = get_spec("x3d_xs")
+    payload = indexed_video("h264")
+    reader = EncodedVideoReader(payload, spec=spec, limits=Limits())
+    windows = list(reader.windows(Sampling(num_clips=3, num_crops=3)))
+    assert [round(float(window.window.start_sec), 4) for window in windows] == [0.0, 0.1333, 0.2667]
+    assert all(window.views.shape == (3, 3, 4, 182, 182) for window in windows)
+    (one,) = EncodedVideoReader(payload, spec=spec, limits=Limits()).windows(Sampling(num_crops=3))
+    np.testing.assert_array_equal(one.views[1], recipe_tensor(payload, spec).numpy())
+    assert not np.allclose(one.views[0], one.views[2])
+
+
+def test_start_sec_moves_the_clip(h264_video: bytes) -> None:
+    spec = get_spec("x3d_xs")
+    tensor = recipe_tensor(h264_video, spec, start_sec=0.2)
+    pictures = (tensor.permute(1, 2, 3, 0).numpy() * spec.std + spec.mean).clip(0, 1)
+    assert frame_indices(pictures) == [6, 21, 37, 53]
+
+
+def test_past_the_end_is_an_empty_clip(h264_video: bytes) -> None:
+    reader = EncodedVideoReader(h264_video, spec=get_spec("x3d_xs"), limits=Limits())
+    with pytest.raises(EmptyClip, match="no frame from 5 to"):
+        list(reader.windows(Sampling(start_sec=5.0)))
+
+
+def test_not_a_video_never_reaches_the_media_library() -> None:
+    with pytest.raises(UnsupportedVideo):
+        EncodedVideoReader(b"ffconcat version 1.0\nfile 'x.mp4'\n", spec=get_spec("x3d_xs"), limits=Limits())
+
+
+def test_truncated_file_is_undecodable(h264_video: bytes) -> None:
+    with pytest.raises(UndecodableVideo):
+        EncodedVideoReader(h264_video[: len(h264_video) // 3], spec=get_spec("x3d_xs"), limits=Limits())
+
+
+def test_the_old_torchvision_name_does_not_stay(h264_video: bytes) -> None:
+    recipe_tensor(h264_video, get_spec("x3d_xs"))
+    assert "torchvision.transforms.functional_tensor" not in sys.modules
+
+
+def test_a_short_video_repeats_frames() -> None:
+    tensor = recipe_tensor(make_video(VideoPlan(num_frames=2)), get_spec("x3d_xs"))
+    assert torch.equal(tensor[:, 0], tensor[:, 1])
+    assert not torch.equal(tensor[:, 1], tensor[:, 3])
