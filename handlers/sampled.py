@@ -251,7 +251,7 @@ class SampledVideo:
         if not clips:
             if any_before:
                 return
-            if not stamps:
+            if not stamps and self._seek_target(windows) is None:
                 raise UndecodableVideo("no frame could be decoded from this video")
             start, end = float(windows[0][1].start_sec), float(windows[-1][1].end_sec)
             raise EmptyClip(f"the video has no frame between {start:.3f} s and {end:.3f} s")
