@@ -1,0 +1,135 @@
+"""The archives of one run: this package's, the recipe's with the very same weights and labels, and the echo's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from handlers.archive import ARCHIVE_FILE, CONFIG_FILE, LABELS_FILE, WEIGHTS_FILE
+from handlers.errors import SetupError
+from handlers.specs import ModelSpec, get_spec
+
+_BASELINES = Path(__file__).resolve().parent
+_ROOT = _BASELINES.parent.parent
+OURS, RECIPE, ECHO = "ours", "recipe", "echo"
+"""Names under which the contenders are registered, and by which results tell them apart."""
+
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkArchives:
+    """`store` holds ours.mar, recipe.mar and echo.mar; `model_dir` is ours unpacked, for in-process contenders."""
+
+    store: Path
+    model_dir: Path
+    spec: ModelSpec
+    weights_sha256: str
+
+
+def prepare_archives(
+    folder: Path, *, spec: str, weights: str, seed: int, archive: Path | None = None, recipe_workers: int = 1
+) -> BenchmarkArchives:
+    """Writes everything below `folder`. `archive` is used instead of packaging `spec`. Raises SetupError."""
+    store, model_dir = folder / "store", folder / "model"
+    store.mkdir(parents=True, exist_ok=True)
+    ours = store / f"{OURS}.mar"
+    if archive is None:
+        _package(spec, ours, weights=weights, seed=seed)
+    else:
+        ours.write_bytes(archive.read_bytes())
+    with zipfile.ZipFile(ours) as packed:
+        packed.extractall(model_dir)
+    found = get_spec(json.loads((model_dir / ARCHIVE_FILE).read_text(encoding="utf-8"))["spec"])
+    _write_archive(
+        store / f"{RECIPE}.mar",
+        handler=_BASELINES / "recipe_handler.py",
+        config={"minWorkers": recipe_workers, "maxWorkers": recipe_workers, "batchSize": 1, "recipe": recipe(found)},
+        files=[model_dir / WEIGHTS_FILE, model_dir / LABELS_FILE],
+    )
+    _write_archive(
+        store / f"{ECHO}.mar",
+        handler=_BASELINES / "echo_handler.py",
+        config={"minWorkers": 1, "maxWorkers": 1, "batchSize": 1},
+        files=[],
+    )
+    return BenchmarkArchives(store, model_dir, found, _same_weights(ours, store / f"{RECIPE}.mar"))
+
+
+def recipe(spec: ModelSpec) -> dict[str, Any]:
+    """The tutorial's parameters of a model, as it names them."""
+    return {
+        "model": spec.name,
+        "side_size": spec.short_side,
+        "crop_size": spec.crop_size,
+        "num_frames": spec.num_frames,
+        "sampling_rate": spec.sampling_rate,
+        "frames_per_second": spec.frames_per_second,
+        "mean": spec.mean,
+        "std": spec.std,
+        "alpha": spec.alpha,
+    }
+
+
+def read_recipe(archive: Path, folder: Path) -> dict[str, Any]:
+    """Unpack a recipe archive into `folder`; returns the parameters in its model-config.yaml."""
+    with zipfile.ZipFile(archive) as packed:
+        packed.extractall(folder)
+    content: dict[str, Any] = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    parameters: dict[str, Any] = content["recipe"]
+    return parameters
+
+
+def _package(spec: str, target: Path, *, weights: str, seed: int) -> None:
+    """The real command, in a process of its own, so that this one stays small."""
+    command = [sys.executable, "-W", "ignore", "-m", "scripts.package", spec, "--name", target.stem, "--force"]
+    command += ["--output", str(target.parent), "--weights", weights]
+    if weights == "random":
+        command += ["--seed", str(seed)]
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SetupError(f"packaging {spec} failed: {done.stderr.strip().splitlines()[-1:] or 'it said nothing'}")
+
+
+def _write_archive(target: Path, *, handler: Path, config: dict[str, Any], files: list[Path]) -> None:
+    """What torch-model-archiver writes for one handler file, its settings and `files`."""
+    manifest = {
+        "createdOn": "01/01/1980 00:00:00",
+        "runtime": "python",
+        "model": {
+            "modelName": target.stem,
+            "handler": handler.name,
+            "modelVersion": "1.0",
+            "configFile": CONFIG_FILE,
+        },
+        "archiverVersion": "0.12.0",
+    }
+    timeouts = {"responseTimeout": 300, "startupTimeout": 120}
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as packed:
+        for name, text in (
+            ("MAR-INF/MANIFEST.json", json.dumps(manifest, indent=2)),
+            (CONFIG_FILE, yaml.safe_dump({**config, **timeouts})),
+            (handler.name, handler.read_text(encoding="utf-8")),
+        ):
+            packed.writestr(zipfile.ZipInfo(name, _ZIP_DATE), text)
+        for file in files:
+            packed.write(file, file.name)
+
+
+def _same_weights(ours: Path, theirs: Path) -> str:
+    """The SHA-256 of both archives' weights; raises SetupError if they differ, for then no answers can be compared."""
+    digests = set()
+    for path in (ours, theirs):
+        with zipfile.ZipFile(path) as packed:
+            digests.add(hashlib.sha256(packed.read(WEIGHTS_FILE)).hexdigest())
+    if len(digests) != 1:
+        raise SetupError("the two archives hold different weights")
+    return digests.pop()
