@@ -132,9 +132,13 @@ def _write_zip(folder: Path, target: Path) -> None:
             for path in sorted(path for path in folder.rglob("*") if path.is_file()):
                 info = zipfile.ZipInfo(path.relative_to(folder).as_posix(), date_time=_ZIP_DATE)
                 info.external_attr = 0o644 << 16
-                with path.open("rb") as source, archive.open(info, "w") as stored:
-                    shutil.copyfileobj(source, stored, 1 << 20)
+                _store(archive, info, path)
         partial.chmod(0o644)
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _store(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> None:
+    with path.open("rb") as source, archive.open(info, "w") as stored:
+        shutil.copyfileobj(source, stored, 1 << 20)

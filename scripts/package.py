@@ -295,6 +295,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (SetupError, DownloadError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UnknownSpec) else 1
+    except OSError as error:
+        print(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)
         return 130
