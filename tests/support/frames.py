@@ -1,0 +1,62 @@
+"""Both decoders' picked frames, in a form that compares: CRC-32 per frame."""
+
+from __future__ import annotations
+
+import zlib
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from handlers.clips import Sampling
+from handlers.encoded_video import read_clip
+from handlers.limits import Limits
+from handlers.sampled import ClipDone, ClipsPlanned, PickedFrame, SampledVideo
+from handlers.specs import ModelSpec
+from handlers.transforms import subsample_indices
+
+Checksums = list[int]
+
+FIRST_CLIP = Sampling()
+
+
+def crc(frame: NDArray[np.uint8]) -> int:
+    """CRC-32 of the frame's RGB bytes, rows top to bottom."""
+    return zlib.crc32(np.ascontiguousarray(frame).tobytes())
+
+
+def sampled_frames(
+    payload: bytes, spec: ModelSpec, sampling: Sampling = FIRST_CLIP, *, autorotate: bool = False
+) -> tuple[dict[int, Checksums], SampledVideo]:
+    """Window index -> checksums of its frames, and the video (closed) for its counters."""
+    video = SampledVideo(payload, spec, Limits(), autorotate=autorotate)
+    clips: tuple[Any, ...] = ()
+    frames: dict[tuple[int, int], int] = {}
+    done: dict[int, Checksums] = {}
+    try:
+        for event in video.events(sampling):
+            if isinstance(event, ClipsPlanned):
+                clips, frames = event.clips, {}
+            elif isinstance(event, PickedFrame):
+                checksum = crc(event.picture.array())
+                frames.update(dict.fromkeys(event.places, checksum))
+            elif isinstance(event, ClipDone):
+                steps = range(spec.num_frames)
+                done[clips[event.position].index] = [frames[event.position, step] for step in steps]
+    finally:
+        video.close()
+    return done, video
+
+
+def recipe_frames(clip: torch.Tensor, spec: ModelSpec) -> Checksums:
+    """Checksums of the frames that UniformTemporalSubsample picks from EncodedVideo's (3, T, H, W)."""
+    picks = subsample_indices(clip.shape[1], spec.num_frames)
+    frames = {int(pick): crc(clip[:, int(pick)].permute(1, 2, 0).to(torch.uint8).numpy()) for pick in set(picks)}
+    return [frames[int(pick)] for pick in picks]
+
+
+def recipe_window(video: Any, start: float | Fraction, end: float | Fraction, spec: ModelSpec) -> Checksums:
+    """The recipe's frames of one window of an open EncodedVideo."""
+    return recipe_frames(read_clip(video, start, end), spec)
