@@ -2,9 +2,14 @@
 
 Sources, cited per spec by key:
     tutorial   PyTorchVideo's Torch Hub inference tutorial (transform parameters, frames x rate, 30 frames per second)
-    zoo        PyTorchVideo's model zoo page (Kinetics-400 top-1 / top-5, parameters, FLOPs x views)
+    zoo        PyTorchVideo's model zoo page, docs/source/model_zoo.md (Kinetics-400 top-1 / top-5 with 10 clips x 3
+               crops, parameters, FLOPs of one view). fvcore counts within 6 % of its FLOPs at the spec's crop, not at
+               the smaller one the network is built with: the table's x3d_s is 182 pixels, not 160
     hub        pytorchvideo 0.1.5, `pytorchvideo/models/hub/*.py` (architecture arguments, weights URLs)
-    mmaction2  MMAction2's X3D page and configs (means, deviations, views, accuracy; the file names carry a hash)
+    pyslowfast PySlowFast's configs/Kinetics/X3D_L.yaml (X3D-L's test crop, which the tutorial lacks)
+    mmaction2  MMAction2 0.x's configs/recognition/x3d (frames, crop, mean and deviation on 0 to 255, accuracy on videos
+               of short side 320; the file names end in their SHA-256's first digits). The 1.x page measured the same
+               files again: 72.7 / 73.3 and 74.9 / 75.5. Parameters and FLOPs are the zoo's, same networks
     here       trained by this repository, `python -m scripts.train_camera_motion`
 """
 
@@ -20,7 +25,7 @@ from handlers.errors import UnknownSpec
 
 Family = Literal["x3d", "slow", "slowfast"]
 Head = Literal["pytorchvideo", "mmaction2", "pyslowfast"]
-Source = Literal["tutorial", "zoo", "hub", "mmaction2", "here"]
+Source = Literal["tutorial", "zoo", "hub", "pyslowfast", "mmaction2", "here"]
 
 _HUB = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics"
 _MMACTION2 = "https://download.openmmlab.com/mmaction/recognition/x3d"
@@ -162,13 +167,14 @@ _X3D_L = replace(
     name="x3d_l",
     num_frames=16,
     sampling_rate=5,
-    # The tutorial has no row for X3D-L; PySlowFast's X3D_L.yaml tests at 356 pixels, and the hub builds it with 312.
+    # X3D_L.yaml: TEST_CROP_SIZE 356 for three crops, TRAIN_CROP_SIZE 312 (the hub's input_crop_size). The zoo's FLOPs
+    # are those of 356 pixels too: fvcore counts 25.5 G there, and 19.6 G at 312.
     short_side=356,
     crop_size=356,
     architecture=X3DArchitecture(input_clip_length=16, input_crop_size=312, depth_factor=5.0),
     published=Published(top1=77.44, top5=93.31, params_m=6.15, flops_g=26.64, views="10x3", source="zoo"),
     weights=Weights(url=f"{_HUB}/X3D_L.pyth", source="hub"),
-    preprocessing_source="hub",
+    preprocessing_source="pyslowfast",
 )
 _SLOW_R50 = ModelSpec(
     name="slow_r50",
