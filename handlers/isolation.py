@@ -198,11 +198,11 @@ class _Process:
         if "window" in message:
             job.deliveries.append(self._deliver(job, message))
         elif "report" in message:
-            self._end()
             job.report = VideoReport(**{**message["report"], "warnings": tuple(message["report"]["warnings"])})
-        else:
             self._end()
+        else:
             job.error = REQUEST_ERRORS[message["error"]](str(message["message"]))
+            self._end()
 
     def _deliver(self, job: DecodeJob, message: dict[str, Any]) -> Delivery:
         shape = views_shape(self._spec, job.sampling.num_crops)
