@@ -168,7 +168,7 @@ _X3D_L = replace(
     num_frames=16,
     sampling_rate=5,
     # X3D_L.yaml: TEST_CROP_SIZE 356 for three crops, TRAIN_CROP_SIZE 312 (the hub's input_crop_size). The zoo's FLOPs
-    # are those of 356 pixels too: fvcore counts 25.5 G there, and 19.6 G at 312.
+    # are those of 356 pixels too: fvcore counts 25.5 G there, and 18.9 G at 312.
     short_side=356,
     crop_size=356,
     architecture=X3DArchitecture(input_clip_length=16, input_crop_size=312, depth_factor=5.0),

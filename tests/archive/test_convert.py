@@ -1,0 +1,52 @@
+"""The converted model: named inputs, an open batch, and torch's own answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from handlers.models import build_model
+from handlers.specs import get_spec
+from scripts._convert import convert, example_inputs, openvino_installed
+from scripts._weights import random_weights
+
+pytestmark = pytest.mark.skipif(not openvino_installed(), reason="openvino is not installed")
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs"),
+    [
+        ("x3d_xs", {"clip": [-1, 3, 4, 182, 182]}),
+        pytest.param(
+            "slowfast_r50", {"slow": [-1, 3, 8, 256, 256], "fast": [-1, 3, 32, 256, 256]}, marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_conversion_answers_as_torch_for_any_batch(name: str, inputs: dict[str, list[int]], tmp_path: Path) -> None:
+    import openvino
+
+    spec = get_spec(name)
+    model = build_model(spec, num_classes=5, head="pytorchvideo")
+    model.load_state_dict(dict(random_weights(spec, num_classes=5, seed=2).state_dict))
+    convert(model, spec, tmp_path / "openvino" / "model.xml")
+    # Half-precision weights would take half of this.
+    assert (tmp_path / "openvino" / "model.bin").stat().st_size > 0.98 * 4 * sum(p.numel() for p in model.parameters())
+    read = openvino.Core().read_model(tmp_path / "openvino" / "model.xml")
+    shapes = {
+        port.get_any_name(): [dim.get_length() if dim.is_static else -1 for dim in port.get_partial_shape()]
+        for port in read.inputs
+    }
+    assert shapes == inputs
+    assert [port.get_any_name() for port in read.outputs] == ["logits"]
+    compiled = openvino.Core().compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    generator = torch.Generator().manual_seed(1)
+    for batch in (1, 3) if name == "x3d_xs" else (1,):
+        clips = [torch.randn(zeros.shape, generator=generator) for zeros in example_inputs(spec, batch=batch)]
+        with torch.no_grad():
+            expected = model(clips if len(clips) > 1 else clips[0]).numpy()
+        answer = compiled([clip.numpy() for clip in clips])[0]
+        assert answer.shape == (batch, 5)
+        np.testing.assert_allclose(answer, expected, atol=1e-4, rtol=0)
