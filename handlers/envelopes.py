@@ -12,7 +12,6 @@ tell-tale keys, `instances` and `inputs`.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import json
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,16 @@ from typing import Any, Literal
 
 from handlers.errors import InvalidEncoding, InvalidOption, MissingVideo, RequestError, VideoTooLarge
 from handlers.limits import Limits
-from handlers.options import OPTIONS, Given, VideoRequest, given_by_headers, given_by_name, parse_options
+from handlers.options import (
+    OPTIONS,
+    Given,
+    VideoRequest,
+    given_by_headers,
+    given_by_name,
+    kind_of,
+    parse_options,
+    shown,
+)
 
 Form = Literal["plain", "kserve_v1", "oip_v2"]
 
@@ -90,7 +98,7 @@ class _Reader:
         if entries is None:
             return self
         if not isinstance(entries, Mapping):
-            raise InvalidOption(f"{what} must be an object of options, got {_kind(entries)}")
+            raise InvalidOption(f"{what} must be an object of options, got {kind_of(entries)}")
         return _Reader({**self.given, **given_by_name(entries, others=_OTHERS)}, self.num_classes, self.limits)
 
     def video(self, payload: object, entries: Mapping[str, object]) -> VideoRequest:
@@ -111,7 +119,7 @@ class _Reader:
         if isinstance(entry, str):
             return self.video(entry, {})
         if not isinstance(entry, Mapping):
-            raise InvalidEncoding(f"a video must be base64 text or an object with {_data_key()}, got {_kind(entry)}")
+            raise InvalidEncoding(f"a video must be base64 text or an object with {_data_key()}, got {kind_of(entry)}")
         fields = [name for name in entry if name in (*VIDEO_FIELDS, BASE64_FIELD)]
         if len(fields) > 1:
             raise InvalidOption(f"the video is given {len(fields)} times, as {' and '.join(fields)}; give it once")
@@ -134,12 +142,11 @@ class _Reader:
         reader = reader.within(body.get("parameters"))
         videos: list[tuple[_Reader, object]] = []
         tensors = _checked_list(body["inputs"], "inputs")
-        option_tensors = {str(t["name"]): t for t in tensors if isinstance(t, Mapping) and t.get("name") in OPTIONS}
-        reader = reader.within({name: _only_element(tensor) for name, tensor in option_tensors.items()})
+        reader = reader.within({tensor["name"]: _only_element(tensor) for tensor in tensors if _sets_option(tensor)})
         for tensor in tensors:
             if not isinstance(tensor, Mapping):
-                raise InvalidEncoding(f"each of inputs must be a tensor object, got {_kind(tensor)}")
-            if tensor.get("name") not in OPTIONS:
+                raise InvalidEncoding(f"each of inputs must be a tensor object, got {kind_of(tensor)}")
+            if not _sets_option(tensor):
                 inner = reader.within(_tensor_parameters(tensor))
                 videos += [(inner, element) for element in _bytes_elements(tensor)]
         if not videos:
@@ -240,7 +247,7 @@ def _payload_bytes(payload: object, limits: Limits) -> bytes:
         _check_size(len(payload), limits)
         return bytes(payload)
     if not isinstance(payload, str):
-        raise InvalidEncoding(f"{_data_key()} must be base64 text, got {_kind(payload)}")
+        raise InvalidEncoding(f"{_data_key()} must be base64 text, got {kind_of(payload)}")
     return _from_base64(payload, limits)
 
 
@@ -255,8 +262,8 @@ def _from_base64(text: str, limits: Limits) -> bytes:
         raise MissingVideo("the base64 text of the video is empty")
     _check_size(len(text) * 3 // 4 - 2, limits)
     try:
-        payload = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
+        payload = binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:  # binascii.Error is one, and text beyond ASCII another
         raise InvalidEncoding(f"{_data_key()} is not valid base64 (standard alphabet, with padding)") from None
     _check_size(len(payload), limits)
     return payload
@@ -269,10 +276,14 @@ def _check_size(size: int, limits: Limits) -> None:
 
 def _checked_list(value: object, name: str) -> list[Any]:
     if not isinstance(value, list):
-        raise InvalidEncoding(f"{name} must be a list, got {_kind(value)}")
+        raise InvalidEncoding(f"{name} must be a list, got {kind_of(value)}")
     if not value:
         raise MissingVideo(f"{name} is empty; give at least one video")
     return value
+
+
+def _sets_option(tensor: object) -> bool:
+    return isinstance(tensor, Mapping) and isinstance(tensor.get("name"), str) and tensor["name"] in OPTIONS
 
 
 def _tensor_parameters(tensor: Mapping[str, object]) -> object:
@@ -286,12 +297,12 @@ def _tensor_parameters(tensor: Mapping[str, object]) -> object:
 def _bytes_elements(tensor: Mapping[str, object]) -> list[object]:
     """The elements of a BYTES tensor, in order; a single one may stand without its list."""
     if tensor.get("datatype") != "BYTES":
-        raise InvalidEncoding(f"a video tensor must have datatype BYTES, got {_shown(tensor.get('datatype'))}")
+        raise InvalidEncoding(f"a video tensor must have datatype BYTES, got {shown(tensor.get('datatype'))}")
     data = tensor.get("data")
     elements = _flattened(data) if isinstance(data, list) else [data]
     shape = tensor.get("shape")
     if shape is not None and _size_of(shape) != len(elements):
-        raise InvalidEncoding(f"a tensor says shape {_shown(shape)}, but its data has {len(elements)} elements")
+        raise InvalidEncoding(f"a tensor says shape {shown(shape)}, but its data has {len(elements)} elements")
     return elements
 
 
@@ -320,17 +331,6 @@ def _size_of(shape: object) -> int | None:
             return None
         size *= length
     return size
-
-
-def _kind(value: object) -> str:
-    """A JSON value's kind, for messages."""
-    kinds = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
-    return kinds.get(type(value), "a number" if isinstance(value, int | float) else "something else")
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:40] + "..."
 
 
 def _data_key() -> str:

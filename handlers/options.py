@@ -152,21 +152,31 @@ class Given:
     secret: bool = False
 
     def shown(self) -> str:
-        if self.secret:
-            return ""
-        value = self.value
-        text = repr(
-            bytes(value[:_SHOWN_CHARS]).decode(errors="replace") if isinstance(value, bytearray | bytes) else value
-        )
-        return f", got {text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + '...'}"
+        return "" if self.secret else f", got {shown(self.value)}"
+
+
+def shown(value: object) -> str:
+    """A client's value for a message: at most `_SHOWN_CHARS` characters of it, whatever its size."""
+    if isinstance(value, bytes | bytearray):
+        value = bytes(value[: _SHOWN_CHARS + 1]).decode(errors="replace")
+    if isinstance(value, str):
+        return repr(value if len(value) <= _SHOWN_CHARS else value[:_SHOWN_CHARS] + "...")
+    if isinstance(value, int) and value.bit_length() > _SHOWN_CHARS:
+        return "a number of more than 12 digits"
+    return repr(value) if value is None or isinstance(value, int | float) else kind_of(value)
+
+
+def kind_of(value: object) -> str:
+    """What a JSON value is, in words."""
+    kinds = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    return kinds.get(type(value), "a number" if isinstance(value, int | float) else "something else")
 
 
 def given_by_name(entries: Mapping[str, object], *, others: str) -> dict[str, Given]:
     """The entries as options; raises InvalidOption for a name that is none. `others`: what else is allowed there."""
     for name in entries:
         if name not in OPTIONS:
-            shown = repr(name if len(name) <= _SHOWN_CHARS else name[:_SHOWN_CHARS] + "...")
-            raise InvalidOption(f"unknown option {shown}; allowed: {', '.join(OPTIONS)}, {others}")
+            raise InvalidOption(f"unknown option {shown(name)}; allowed: {', '.join(OPTIONS)}, {others}")
     return {name: Given(value) for name, value in entries.items()}
 
 
@@ -246,7 +256,9 @@ def _read(kind: Kind, value: object) -> str | int | float | None:
         return None
     if kind == "number":
         return _finite(value)
-    return int(value) if math.isfinite(value) and value == int(value) else None
+    if isinstance(value, int):
+        return value
+    return int(value) if value.is_integer() else None
 
 
 def _finite(value: float) -> float | None:
@@ -262,7 +274,7 @@ def _check_together(values: Mapping[str, Any], given: Mapping[str, Given]) -> No
     start, end = values.get("start_sec", 0.0), values.get("end_sec")
     if end is not None and end <= start:
         hidden = any(given[name].secret for name in ("start_sec", "end_sec") if name in given)
-        shown = "" if hidden else f", got start_sec {start:g} and end_sec {end:g}"
-        raise InvalidOption(f"end_sec must be greater than start_sec{shown}")
+        got = "" if hidden else f", got start_sec {start:g} and end_sec {end:g}"
+        raise InvalidOption(f"end_sec must be greater than start_sec{got}")
     if values.get("stride_sec") is not None and values.get("num_clips", 1) != 1:
         raise InvalidOption("stride_sec and num_clips exclude each other: give one of them, or num_clips 1")
