@@ -1,0 +1,206 @@
+"""Files made to harm the server: refused or answered, fast and small, and nothing but their own bytes is read."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from handlers.errors import UnsupportedVideo
+from handlers.isolation import ProcessDecodeService
+from handlers.limits import Limits
+from handlers.specs import get_spec
+from tests.conftest import CORPUS
+from tests.support.decoding import MIB, Outcome, decode, decode_all, memory_bytes, reset_peak
+from tests.support.hostile import CANARY_PATH, LISTENER_PORT, calling_files, costly_files
+from tests.support.videos import VideoPlan, make_video
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads /proc, which only Linux has")
+
+SPEC = get_spec("x3d_xs")
+MOST_SEC = 5.0
+MOST_BYTES = 500 * MIB
+
+CLASSES: dict[str, str] = (
+    {name: entry["expect"] for name, entry in json.loads((CORPUS / "hostile" / "expected.json").read_text()).items()}
+    if (CORPUS / "hostile" / "expected.json").is_file()
+    else {}
+)
+LARGEST = ("real/xo_portrait_4k60.mp4", "made/g_4096x2160_3f.mp4")
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """A service of one process, with what that process held when it was idle, and a good video's answer."""
+
+    service: ProcessDecodeService
+    idle_bytes: int
+    good: bytes
+    expected: Outcome
+
+
+@pytest.fixture(scope="module")
+def guarded(h264_video: bytes) -> Iterator[Guarded]:
+    service = ProcessDecodeService(SPEC, Limits(), processes=1)
+    idle = memory_bytes(service.process_ids()[0], "VmRSS")
+    yield Guarded(service, idle, h264_video, decode(service, h264_video))
+    service.close()
+
+
+@pytest.fixture(scope="module")
+def callers() -> Iterator[list[str]]:
+    """Whoever connects to the port that hostile files name. A canary lies where they look, if it can be put there."""
+    seen: list[str] = []
+    canary = Path(CANARY_PATH)
+    made = not canary.parent.parent.exists() and os.access(canary.anchor, os.W_OK)
+    if made:
+        canary.parent.mkdir(parents=True)
+        canary.write_text("the canary")
+    with socket.create_server(("127.0.0.1", LISTENER_PORT)) as listener:
+        thread = threading.Thread(target=_accept, args=(listener, seen), daemon=True)
+        thread.start()
+        yield seen
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    if made:
+        shutil.rmtree(canary.parent.parent)
+
+
+def _accept(listener: socket.socket, seen: list[str]) -> None:
+    while True:
+        try:
+            connection, address = listener.accept()
+        except OSError:
+            return
+        seen.append(str(address))
+        connection.close()
+
+
+def check(guarded: Guarded, payload: bytes) -> Outcome:
+    """The file's outcome, with everything that holds for every file: time, memory, the process, its successor."""
+    pid = guarded.service.process_ids()[0]
+    reset_peak(pid)
+    outcome, after = decode_all(guarded.service, [payload, guarded.good])
+    assert guarded.service.process_ids() == [pid], "the decoding process had to be replaced"
+    assert outcome.seconds < MOST_SEC
+    assert memory_bytes(pid, "VmHWM") < guarded.idle_bytes + MOST_BYTES
+    assert after.error is None
+    np.testing.assert_array_equal(after.views[0], guarded.expected.views[0])
+    assert outcome.status in ("ok", "4xx"), outcome.error
+    if outcome.error is not None:
+        assert "Too many open files" not in outcome.error.message, "something was opened that had to be open before"
+        assert not re.search(r"(?<!\w)/\w+/|\.py|0x[0-9a-f]{6}|Traceback", outcome.error.message)
+    return outcome
+
+
+@pytest.mark.corpus
+@pytest.mark.skipif(not CLASSES, reason="the shared video corpus is not on this machine")
+@pytest.mark.parametrize("name", sorted(CLASSES) or ["(no corpus)"])
+def test_hostile_file_of_the_corpus(guarded: Guarded, callers: list[str], name: str) -> None:
+    outcome = check(guarded, (CORPUS / "hostile" / name).read_bytes())
+    if CLASSES[name] != "either":
+        assert outcome.status == CLASSES[name], outcome.error
+    assert callers == []
+
+
+@pytest.mark.parametrize("name", sorted(calling_files()))
+def test_file_that_calls_out(guarded: Guarded, callers: list[str], name: str) -> None:
+    outcome = check(guarded, calling_files()[name])
+    assert outcome.status == "4xx"
+    if not name.endswith((".mov", ".mp4", ".avi")):
+        assert isinstance(outcome.error, UnsupportedVideo)
+    assert callers == []
+
+
+@pytest.mark.parametrize("name", sorted(costly_files()))
+def test_file_that_declares_more_than_it_holds(guarded: Guarded, name: str) -> None:
+    check(guarded, costly_files()[name])
+
+
+@pytest.mark.parametrize("name", LARGEST)
+def test_largest_ordinary_videos_fit(guarded: Guarded, corpus: Path, name: str) -> None:
+    pid = guarded.service.process_ids()[0]
+    reset_peak(pid)
+    outcome = decode(guarded.service, (corpus / name).read_bytes())
+    assert outcome.error is None
+    assert guarded.service.process_ids() == [pid]
+    assert memory_bytes(pid, "VmHWM") < guarded.idle_bytes + MOST_BYTES
+
+
+@pytest.mark.parametrize("change", [False, True], ids=["from the start", "in mid-stream"])
+def test_a_frame_over_the_limit_is_not_decoded(change: bool) -> None:
+    small = make_video(VideoPlan(num_frames=6, width=160, height=120, container="h264"))
+    large = make_video(VideoPlan(num_frames=6, width=320, height=240, container="h264"))
+    service = ProcessDecodeService(SPEC, Limits(max_frame_pixels=320 * 240 - 1), processes=1)
+    try:
+        assert decode(service, small).type == "ok"
+        outcome = decode(service, small + large if change else large)
+        if outcome.report is not None:
+            assert change
+            assert (outcome.report.width, outcome.report.height) == (160, 120)
+            assert any("damaged" in warning for warning in outcome.report.warnings)
+        else:
+            assert outcome.type == "FrameTooLarge"
+            assert outcome.error is not None
+            assert "320x240" in outcome.error.message
+            assert "76799" in outcome.error.message
+    finally:
+        service.close()
+
+
+TRACED = """
+import sys
+from pathlib import Path
+from handlers.clips import Sampling
+from handlers.isolation import ProcessDecodeService
+from handlers.limits import Limits
+from handlers.specs import get_spec
+service = ProcessDecodeService(get_spec("x3d_xs"), Limits(), processes=1)
+print(service.process_ids()[0], flush=True)
+for name in sys.argv[1:]:
+    job = service.submit(Path(name).read_bytes(), Sampling())
+    while not job.ended:
+        service.wait(1)
+        while job.deliveries:
+            job.deliveries.popleft().release()
+print(service.process_ids()[0], flush=True)
+service.close()
+"""
+CALLS = "open,openat,openat2,creat,socket,connect,bind,sendto,execve,fork,vfork,clone,clone3,memfd_create,prlimit64"
+
+
+def test_the_decoding_process_opens_nothing(h264_video: bytes, tmp_path: Path) -> None:
+    """Every system call that could open a file, reach a network or start a process, as the kernel saw it."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    files = {"good.mp4": h264_video, **calling_files(), **costly_files()}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    hostile = [str(CORPUS / "hostile" / name) for name in sorted(CLASSES)]
+    log = tmp_path / "calls.log"
+    command = ["strace", "-f", "-qq", "-s", "300", "-e", f"trace={CALLS}", "-o", str(log), sys.executable, "-c", TRACED]
+    done = subprocess.run(
+        [*command, *(str(tmp_path / name) for name in files), *hostile], capture_output=True, text=True, check=False
+    )
+    if "Operation not permitted" in done.stderr and not done.stdout:
+        pytest.skip("strace may not trace processes here")
+    assert done.returncode == 0, done.stderr
+    first, last = done.stdout.split()
+    assert first == last, "the decoding process had to be replaced"
+    calls = [line.split(maxsplit=1)[1] for line in log.read_text().splitlines() if line.split()[0] == first]
+    sealed = max(index for index, call in enumerate(calls) if "RLIMIT_NOFILE" in call)
+    assert sealed > 10, "the process's own start was not traced"
+    after = [call for call in calls[sealed + 1 :] if not call.startswith("+++")]
+    assert after == []
+    assert CANARY_PATH not in log.read_text()
