@@ -31,8 +31,10 @@ _CHECKPOINTS = 6  # readings of resident memory in a row of requests
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryOptions:
-    """`requests`: how many in a row must leave memory flat. `with_recipe`: ask the recipe for the large clip, too, which
-    takes it more than 8 GB."""
+    """`requests`: how many in a row must leave memory flat. `with_recipe`: ask the recipe for the large clip, too.
+
+    The recipe takes more than 8 GB for a 4K clip.
+    """
 
     requests: int = 300
     with_recipe: bool = False

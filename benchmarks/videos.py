@@ -194,4 +194,5 @@ class _Object:
 def _scaled(picture: Image, width: int, height: int, reformatter: VideoReformatter) -> Image:
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
     scaled = reformatter.reformat(frame, width, height, "rgb24", interpolation="BICUBIC", threads=1)
-    return scaled.to_ndarray()
+    pixels: Any = scaled.to_ndarray()
+    return np.asarray(pixels, dtype=np.uint8)

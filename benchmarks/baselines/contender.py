@@ -90,5 +90,5 @@ class BareOpenVino:
 
     def logits(self, inputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """(classes,) of one view."""
-        answer: NDArray[np.float32] = self._request.infer(list(inputs), share_inputs=True)[0]
-        return answer[0]
+        answer: NDArray[np.float32] = self._request.infer(list(inputs), share_inputs=True)[0][0]
+        return answer

@@ -34,7 +34,7 @@ class Floor:
 
     def prepare(self, video: bytes) -> None:
         """Which timestamps are wanted, and after how many packets the last of them has been read."""
-        with av.open(io.BytesIO(video)) as container:
+        with av.open(io.BytesIO(video), "r") as container:
             stream = container.streams.video[0]
             packets = [packet.pts for packet in container.demux(stream) if packet.pts is not None]
             time_base = stream.time_base
@@ -55,7 +55,7 @@ class Floor:
     def _decode(self, video: bytes) -> int:
         """How many wanted frames became RGB."""
         made = 0
-        with av.open(io.BytesIO(video)) as container:
+        with av.open(io.BytesIO(video), "r") as container:
             stream = container.streams.video[0]
             context = stream.codec_context
             context.thread_type, context.thread_count = "NONE", 1

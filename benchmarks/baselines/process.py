@@ -1,5 +1,6 @@
 """Each in-process contender in a process of its own: no shared thread pool, allocator or library, and memory that can
-be told apart. `ContenderProcess` is the parent's side; the child is `python -m benchmarks.baselines.process NAME FOLDER`.
+be told apart. The parent's side is `ContenderProcess`; the child is this module, run with a
+contender's name and a folder.
 
 Messages are lines of JSON. Times are taken in the child, around the work alone.
 """
