@@ -1,0 +1,104 @@
+"""Who may import whom inside `handlers`: data flows one way, and heavy packages stay behind one door each."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import handlers
+from tests.conftest import REPOSITORY
+
+PACKAGE = Path(handlers.__file__).parent
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+
+# In the order of a request's way. A module may import what stands in a line above its own, and nothing below.
+LAYERS = (
+    ("errors", "version"),
+    ("specs", "limits", "clips"),
+    ("labels", "options", "views", "transforms", "containers", "nal_units"),
+    ("envelopes", "results", "config", "models", "archive", "frame_plan"),
+    ("checkpoints", "decoding", "encoded_video"),
+    ("sampled",),
+    ("assembly", "runtimes"),
+    ("decode_service", "decode_worker"),
+    ("isolation",),
+    ("pipeline",),
+    ("video_handler",),
+    ("single_pathway_handler", "dual_pathway_handler"),
+)
+
+# Third-party packages that only these modules may import.
+DOORS = {
+    "av": {"decoding", "sampled"},
+    "ts": {"video_handler"},
+    "pytorchvideo.models": {"models"},
+    "openvino": {"runtimes"},
+    "safetensors": {"models", "checkpoints"},
+}
+TORCH_FREE = ("decode_worker",)
+"""Modules that run in the decoding process, which must stay small."""
+
+
+@cache
+def imported(module: str) -> frozenset[str]:
+    """Full names of everything that the module imports, wherever in the file."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} has a relative import; an entry file at an archive's root cannot"
+            names |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(names)
+
+
+def own_imports(module: str) -> set[str]:
+    """Modules of the package that the module imports."""
+    return {name.split(".")[1] for name in imported(module) if name.startswith("handlers.")} & set(MODULES)
+
+
+def test_every_module_has_a_layer() -> None:
+    assert sorted(name for layer in LAYERS for name in layer) == MODULES
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_flow_one_way(module: str) -> None:
+    layer = next(index for index, layer in enumerate(LAYERS) if module in layer)
+    above = {name for names in LAYERS[:layer] for name in names}
+    assert own_imports(module) <= above
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_heavy_packages_have_one_door(module: str) -> None:
+    for package, allowed in DOORS.items():
+        if module not in allowed:
+            uses = {name for name in imported(module) if name == package or name.startswith(f"{package}.")}
+            assert not uses
+
+
+def test_the_package_itself_imports_nothing() -> None:
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    assert [type(node) for node in tree.body] == [ast.Expr]
+
+
+@pytest.mark.parametrize("module", TORCH_FREE)
+def test_the_decoding_process_stays_small(module: str) -> None:
+    code = f"import sys, handlers.{module}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert "av" in loaded
+    assert not {"torch", "torchvision", "pytorchvideo", "openvino", "ts", "yaml"} & set(loaded)
+
+
+@pytest.mark.parametrize("entry", ["single_pathway_handler", "dual_pathway_handler"])
+def test_an_entry_defines_exactly_one_class(entry: str) -> None:
+    """TorchServe takes the one class of the entry module, and would take a function called `handle` before it."""
+    tree = ast.parse((PACKAGE / f"{entry}.py").read_text())
+    assert len([node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]) == 1
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == "handle"]
