@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import tempfile
@@ -18,6 +19,8 @@ from handlers.clips import Sampling
 from handlers.errors import InvalidConfig, PackageError
 from handlers.specs import SPECS
 from scripts._download import DownloadError
+
+_LOOPBACK = ("127.0.0.1:", "localhost:", "[::1]:")
 
 VIEWS_HELP = "CLIPSxCROPS per video: 1x1 (default), 10x1, 10x3; crops are 1 or 3"
 
@@ -117,6 +120,10 @@ def started_engine(model: Model, options: EngineOptions) -> Iterator[Engine]:
     if options.ray is None:
         yield local_engine(model.archive, workers=options.workers or 1, device=options.device)
         return
+    if options.ray == "local" or options.ray.startswith(_LOOPBACK):
+        # Ray takes "localhost" for the machine's outward address otherwise, and would listen on every interface. Read
+        # when ray is imported; its name is about the systems where this is the default.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         from bulk.ray_engine import RayEngine, RayOptions
     except ImportError as error:
