@@ -1,0 +1,70 @@
+"""Damaged copies of video files, the same for the same seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+_HEADER_BYTES = 600  # where most containers keep their tables
+
+
+def mutate(seeds: Sequence[bytes], number: int) -> bytes:
+    """Mutant `number` of these files: one of them, damaged in one to four ways."""
+    chance = random.Random(20240501 + number)
+    content = bytearray(seeds[number % len(seeds)])
+    for _ in range(chance.choice((1, 1, 2, 4))):
+        chance.choice((_flip, _flip, _number, _number, _cut, _repeat, _move, _blank, _splice))(content, chance, seeds)
+    return bytes(content)
+
+
+def _place(content: bytearray, chance: random.Random) -> int:
+    """Anywhere, but as often near one of the ends, where the tables are."""
+    size = max(len(content), 1)
+    where = chance.random()
+    if where < 0.35:
+        return chance.randrange(min(size, _HEADER_BYTES))
+    if where < 0.6:
+        return size - 1 - chance.randrange(min(size, 3 * _HEADER_BYTES))
+    return chance.randrange(size)
+
+
+def _flip(content: bytearray, chance: random.Random, _: Sequence[bytes]) -> None:
+    for _time in range(chance.choice((1, 4, 32))):
+        if content:
+            content[_place(content, chance)] ^= 1 << chance.randrange(8)
+
+
+def _number(content: bytearray, chance: random.Random, _: Sequence[bytes]) -> None:
+    """A count, size or time that is absurd, in the place of four bytes."""
+    value = chance.choice((0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**24, 65535, chance.randrange(2**32)))
+    at = _place(content, chance)
+    content[at : at + 4] = value.to_bytes(4, chance.choice(("big", "little")))
+
+
+def _cut(content: bytearray, chance: random.Random, _: Sequence[bytes]) -> None:
+    del content[_place(content, chance) :]
+
+
+def _repeat(content: bytearray, chance: random.Random, _: Sequence[bytes]) -> None:
+    at, size = _place(content, chance), chance.randrange(1, 2000)
+    content[at:at] = content[at : at + size] * chance.choice((1, 1, 20))
+
+
+def _move(content: bytearray, chance: random.Random, _: Sequence[bytes]) -> None:
+    at, size = _place(content, chance), chance.randrange(1, 2000)
+    piece = content[at : at + size]
+    del content[at : at + size]
+    to = _place(content, chance)
+    content[to:to] = piece
+
+
+def _blank(content: bytearray, chance: random.Random, _: Sequence[bytes]) -> None:
+    at, size = _place(content, chance), chance.randrange(1, 400)
+    end = min(at + size, len(content))
+    content[at:end] = bytes([chance.choice((0, 255))]) * (end - at)
+
+
+def _splice(content: bytearray, chance: random.Random, seeds: Sequence[bytes]) -> None:
+    """The rest of another file."""
+    other = chance.choice(seeds)
+    content[_place(content, chance) :] = other[chance.randrange(len(other)) :]
