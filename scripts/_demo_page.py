@@ -1,0 +1,228 @@
+"""The demo page: a Gradio form, the events behind it, and the settings that keep it on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from clients import ClientError, ModelInfo, Prediction, Timeline, VideoClient
+from scripts import _demo_html as html
+from scripts._connection import advice
+from scripts._demo_assets import CSS, FONTS, MONO_FONTS, SEEK_JS, VIDEO_ID
+from scripts._demo_requests import Form, ask, curl_line
+from scripts._demo_security import ALLOWED_HOSTS, SameOriginOnly
+
+_TITLE = "What happens in this video?"
+_INTRO = "Drop a video or record one; a model served by TorchServe on this machine says what it sees, and when."
+_NOTHING_YET = "Labels appear here once a video has been classified."
+_MODES = [("A timeline", "timeline"), ("Some clips, averaged", "clips")]
+# Uploads are looked at every 10 minutes and removed when they are an hour old; all of them when the page is stopped.
+_CLEANING_SEC = (600, 3600)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageSettings:
+    """Which server the page asks, and where its keys are, for the line that repeats a request."""
+
+    client: VideoClient
+    key_file: Path | None
+    max_upload_bytes: int = 200 * 2**20
+
+
+class Page:
+    """The functions that the page's events call. Each gives the new values of its components."""
+
+    def __init__(self, settings: PageSettings) -> None:
+        self._client = settings.client
+        self._key_file = settings.key_file
+
+    def models(self) -> tuple[Any, Any, str]:
+        """Choices of models and versions, and an error where they cannot be listed."""
+        try:
+            served = self._client.models()
+        except ClientError as error:
+            return gr.Dropdown(choices=[], value=None), gr.Dropdown(choices=[], value=None), html.error(advice(error))
+        names = list(dict.fromkeys(info.name for info in served))
+        if not names:
+            empty = gr.Dropdown(choices=[], value=None)
+            return empty, empty, html.error("The server runs, but serves no model: python -m scripts.models register")
+        return gr.Dropdown(choices=names, value=names[0]), version_choices(served, names[0]), ""
+
+    def versions(self, model: str | None) -> Any:
+        """Choices of versions of that model."""
+        try:
+            served = self._client.models() if model else ()
+        except ClientError:  # the page said so when it was loaded, and says so again when the video is sent
+            served = ()
+        return version_choices(served, model)
+
+    def classify(
+        self,
+        video: str | None,
+        model: str | None,
+        version: str | None,
+        mode: Any,
+        stride_sec: float,
+        num_clips: float,
+        num_crops: Any,
+        top_k: float,
+        start_sec: float | None,
+        end_sec: float | None,
+        average: str,
+    ) -> tuple[str, str, str, Any]:
+        """Timeline, labels, facts and command line; an error takes the labels' place."""
+        if not video:
+            return "", html.error("There is no video yet: drop one into the box, or record one."), "", gr.skip()
+        if not model:
+            return (
+                "",
+                html.error("There is no model to ask: start the server and list the models again."),
+                "",
+                gr.skip(),
+            )
+        form = Form(
+            model=model,
+            version=version or None,
+            mode=mode,
+            stride_sec=stride_sec or 1.0,
+            num_clips=int(num_clips or 1),
+            num_crops=int(num_crops or 1),
+            top_k=int(top_k or 5),
+            start_sec=start_sec or 0.0,
+            end_sec=end_sec or 0.0,
+            average=average,
+        )
+        line = curl_line(self._client.url, Path(video), form, key_file=self._key_file)
+        try:
+            answer = ask(self._client, Path(video), form)
+        except ClientError as error:
+            return "", html.error(advice(error)), "", line
+        return *shown(answer), line
+
+
+def shown(answer: Prediction | Timeline) -> tuple[str, str, str]:
+    """Timeline (empty where there is none), labels, facts."""
+    drawn = html.timeline(answer) if isinstance(answer, Timeline) else ""
+    return drawn, html.bars(answer.predictions), html.facts(answer)
+
+
+def version_choices(served: Sequence[ModelInfo], model: str | None) -> Any:
+    """A dropdown of the model's versions with its default one chosen."""
+    infos = [info for info in served if info.name == model]
+    choices = [(f"{info.version} (default)" if info.default else info.version, info.version) for info in infos]
+    default = next((info.version for info in infos if info.default), None)
+    return gr.Dropdown(choices=choices, value=default)
+
+
+def build(settings: PageSettings) -> gr.Blocks:
+    """The page, not yet served."""
+    page = Page(settings)
+    with gr.Blocks(title=_TITLE, analytics_enabled=False, delete_cache=_CLEANING_SEC) as blocks:
+        gr.HTML(f"<h1>{_TITLE}</h1><p>{_INTRO}</p>", elem_id="va-title")
+        status = gr.HTML(elem_id="va-status")
+        with gr.Row(elem_id="va-grid"):
+            with gr.Column(elem_id="va-watch"):
+                # Both sources and sound as it is: for anything else Gradio would run an ffmpeg program.
+                video = gr.Video(
+                    label="Video", sources=["upload", "webcam"], include_audio=True, elem_id=VIDEO_ID, buttons=[]
+                )
+                timeline = gr.HTML(elem_id="va-timeline", js_on_load=SEEK_JS)
+                button = gr.Button("Classify", variant="primary", elem_id="va-classify")
+            with gr.Column(elem_id="va-ask"):
+                model, version, refresh, fields = _form()
+            with gr.Column(elem_id="va-answer"):
+                labels = gr.HTML(html.hint(_NOTHING_YET), elem_id="va-labels")
+                facts = gr.HTML(elem_id="va-facts")
+                command = gr.Code(
+                    label="The same from a shell",
+                    language="shell",
+                    interactive=False,
+                    wrap_lines=True,
+                    show_line_numbers=False,
+                    elem_id="va-curl",
+                )
+        listed = [model, version, status]
+        blocks.load(page.models, None, listed, api_visibility="private", show_progress="hidden")
+        refresh.click(page.models, None, listed, api_visibility="private")
+        model.input(page.versions, model, version, api_visibility="private", show_progress="hidden")
+        button.click(
+            page.classify,
+            [video, model, version, *fields],
+            [timeline, labels, facts, command],
+            api_visibility="private",
+            show_progress_on=[labels],
+            concurrency_limit=4,
+        )
+        # Another video makes the old answer wrong.
+        video.change(
+            lambda: ("", html.hint(_NOTHING_YET), ""), None, [timeline, labels, facts], api_visibility="private"
+        )
+    return blocks
+
+
+def _form() -> tuple[gr.Dropdown, gr.Dropdown, gr.Button, list[Any]]:
+    """Model, version, the button that lists them again, and the other fields in the order of `Page.classify`."""
+    with gr.Row():
+        model = gr.Dropdown(label="Model", choices=[], interactive=True, elem_id="va-model", min_width=140)
+        version = gr.Dropdown(label="Version", choices=[], interactive=True, elem_id="va-version", min_width=140)
+    refresh = gr.Button("List the models again", size="sm", variant="secondary", elem_id="va-refresh")
+    mode = gr.Radio(_MODES, value="timeline", label="Look at the video as", elem_id="va-mode")
+    with gr.Row():
+        stride_sec = gr.Number(1.0, label="One window every ... seconds", minimum=0.04, min_width=140)
+        num_clips = gr.Slider(1, 20, 1, step=1, label="Clips, spread over the video", visible=False, min_width=140)
+        top_k = gr.Slider(1, 20, 5, step=1, label="Labels", min_width=140)
+    with gr.Accordion("More", open=False):
+        with gr.Row():
+            start_sec = gr.Number(0, label="From second", minimum=0, min_width=120)
+            end_sec = gr.Number(0, label="To second (0: the end)", minimum=0, min_width=120)
+        num_crops = gr.Radio([("The centre", 1), ("The whole frame, three crops", 3)], value=1, label="Crops")
+        average = gr.Radio([("Probabilities", "prob"), ("Scores", "score")], value="prob", label="Average of")
+    mode.change(
+        lambda value: (gr.Number(visible=value == "timeline"), gr.Slider(visible=value != "timeline")),
+        mode,
+        [stride_sec, num_clips],
+        api_visibility="private",
+        show_progress="hidden",
+    )
+    return model, version, refresh, [mode, stride_sec, num_clips, num_crops, top_k, start_sec, end_sec, average]
+
+
+def serve(settings: PageSettings, *, port: int | None, block: bool = True) -> str:
+    """Serve the page on loopback; its address. With `block`, returns when the page is stopped."""
+    blocks = build(settings)
+    _, url, _ = blocks.launch(
+        server_name="127.0.0.1",
+        server_port=port,
+        share=False,
+        inbrowser=False,
+        quiet=True,
+        show_error=True,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        enable_monitoring=False,
+        footer_links=[],
+        allowed_paths=[],
+        max_file_size=settings.max_upload_bytes,
+        theme=gr.themes.Default(primary_hue="blue", font=list(FONTS), font_mono=list(MONO_FONTS)),
+        css=CSS,
+        app_kwargs={
+            "middleware": [
+                Middleware(TrustedHostMiddleware, allowed_hosts=list(ALLOWED_HOSTS)),
+                Middleware(SameOriginOnly),
+            ],
+            "docs_url": None,
+            "redoc_url": None,
+        },
+        prevent_thread_lock=True,
+    )
+    print(f"The page: {url}")
+    if block:
+        blocks.block_thread()
+    return str(url)

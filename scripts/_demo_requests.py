@@ -1,0 +1,66 @@
+"""What the demo page's form asks for, how the server is asked, and the command line that asks the same."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from clients import Prediction, Timeline, VideoClient
+from clients.http_client import option_header
+
+Mode = Literal["timeline", "clips"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """The page's fields. `end_sec` 0 is the video's end; `stride_sec` is for timelines, `num_clips` for the rest."""
+
+    model: str
+    version: str | None
+    mode: Mode = "timeline"
+    stride_sec: float = 1.0
+    num_clips: int = 1
+    num_crops: int = 1
+    top_k: int = 5
+    start_sec: float = 0.0
+    end_sec: float = 0.0
+    average: str = "prob"
+
+    def options(self) -> Mapping[str, object]:
+        """The request's options: only those that differ from the server's defaults."""
+        given: dict[str, object] = {"format": "full", "top_k": self.top_k}
+        if self.mode == "timeline":
+            given["stride_sec"] = f"{self.stride_sec:g}"
+        elif self.num_clips != 1:
+            given["num_clips"] = self.num_clips
+        if self.num_crops != 1:
+            given["num_crops"] = self.num_crops
+        if self.start_sec:
+            given["start_sec"] = f"{self.start_sec:g}"
+        if self.end_sec:
+            given["end_sec"] = f"{self.end_sec:g}"
+        if self.average != "prob":
+            given["average"] = self.average
+        return given
+
+
+def ask(client: VideoClient, video: Path, form: Form) -> Prediction | Timeline:
+    """The server's answer; raises ClientError."""
+    answer = client.answer(video, model=form.model, version=form.version, options=form.options())
+    return Timeline.from_json(answer) if form.mode == "timeline" else Prediction.from_json(answer)
+
+
+def curl_line(url: str, video: Path, form: Form, *, key_file: Path | None) -> str:
+    """The command that repeats the request. The key itself is never in it: it is read when the command runs."""
+    words = ["curl"]
+    if key_file is not None:
+        code = 'import json, sys; print(json.load(open(sys.argv[1]))["inference"]["key"])'
+        key = f"$(python3 -c {shlex.quote(code)} {shlex.quote(str(key_file))})"
+        words += ["-H", f'"Authorization: Bearer {key}"']
+    for name, value in form.options().items():
+        words += ["-H", shlex.quote(f"{option_header(name)}: {value}")]
+    path = f"{form.model}/{form.version}" if form.version else form.model
+    return " ".join([*words, "-T", shlex.quote(video.name), f"{url}/predictions/{path}"])
