@@ -73,7 +73,9 @@ def _targets_table(result: Mapping[str, Any]) -> Iterator[str]:
         verdict = {True: "met", False: "missed", None: "not measured"}[target["met"]]
         if target["missed_by_percent"] is not None:
             verdict += f" by {target['missed_by_percent']:g} %"
-        if target["met"] is not True and target["note"]:
+        if target["met"] is None:
+            verdict = target["note"]
+        elif target["note"]:
             verdict += f": {target['note']}"
         measured = _MISSING if target["measured"] is None else f"{target['measured']:.3g} {target['unit']}"
         rows.append([target["what"], target["target"], measured, verdict])

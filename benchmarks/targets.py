@@ -186,8 +186,8 @@ TARGETS: tuple[Target, ...] = (
     *(
         Target(
             name=f"floor {resolution}",
-            what=f"HTTP, one client, {resolution}: this package's median over the floor's: decoding the wanted packets, the "
-            "bare model, and an echo's round trip",
+            what=f"HTTP, one client, {resolution}: this package's median over the floor's: the wanted packets decoded, "
+            "the bare model, and an echo's round trip",
             relation="<=",
             bound=1.15,
             unit="times",

@@ -152,8 +152,8 @@ def summary(result: Mapping[str, Any]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m scripts.benchmark",
-        description="Measure this package against the documented recipe, torchcodec with OpenVINO and the floor, in one "
-        "run, in turns.",
+        description="Measure this package against the documented recipe, torchcodec with OpenVINO and the floor, in "
+        "turns in one run.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
