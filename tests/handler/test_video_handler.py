@@ -1,0 +1,280 @@
+"""The adapter in TorchServe's own terms: its Context, its metrics cache, its message format; the classifier is a fake.
+
+The fake answers by the payload's text: `good <n>` gives scores, `slow` a RequestError, `crash` raises.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ts.context import Context, RequestProcessor
+from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
+from ts.protocol.otf_message_handler import create_predict_response
+
+from handlers.clips import VideoReport, Window
+from handlers.config import HandlerConfig
+from handlers.dual_pathway_handler import DualPathwayHandler
+from handlers.errors import DecodeTimeout, InvalidConfig, RequestError, SetupError
+from handlers.options import VideoRequest
+from handlers.pipeline import VideoClassifier
+from handlers.results import VideoScores, WindowScores
+from handlers.single_pathway_handler import SinglePathwayHandler
+from handlers.specs import get_spec
+from tests.conftest import REPOSITORY
+
+SPEC = get_spec("x3d_xs")
+LABELS = ("jump", "run", "sit")
+REPORT = VideoReport(
+    duration_sec=2.0,
+    width=64,
+    height=48,
+    fps=30.0,
+    codec="h264",
+    frames_decoded=4,
+    decode_ms=3.0,
+    transform_ms=2.0,
+)
+
+
+class FakeClassifier:
+    """VideoClassifier's interface; scores follow from the payload alone."""
+
+    spec, labels, config = SPEC, LABELS, HandlerConfig(spec="x3d_xs")
+
+    def __init__(self, broken_step: str | None = None) -> None:
+        self.broken_step = broken_step
+
+    def prepare(self, requests: Sequence[VideoRequest | RequestError]) -> list[VideoRequest | RequestError]:
+        if self.broken_step == "prepare":
+            raise OSError("/secret/path is gone")
+        return list(requests)
+
+    def score(self, pending: Sequence[VideoRequest | RequestError]) -> list[VideoScores | RequestError]:
+        if self.broken_step == "score":
+            raise MemoryError("token 1234")
+        return [one if isinstance(one, RequestError) else self._scores(one.payload) for one in pending]
+
+    def describe(self) -> dict[str, Any]:
+        return {"spec": {"name": SPEC.name}, "num_labels": 3}
+
+    def _scores(self, payload: bytes) -> VideoScores | RequestError:
+        kind, _, number = payload.decode().partition(" ")
+        if kind == "slow":
+            return DecodeTimeout("too slow")
+        logits = np.array([[float(number), 1.0, 0.0]], dtype=np.float32)
+        if kind == "crash":
+            logits = np.array([[0.0, 0.0, 0.0, 9.0]], dtype=np.float32)  # a class that has no label
+        return VideoScores((WindowScores(Window(0.0, 1.6), logits),), REPORT, inference_ms=5.0, total_ms=10.0)
+
+
+def rows(*payloads: str, **headers: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """HTTP rows with raw bodies, all with the same headers."""
+    common = {"Host": "127.0.0.1", "explain": "False", "X-Top-K": "3", **headers}
+    return (
+        [{"body": bytearray(payload.encode())} for payload in payloads],
+        [{**common, "body": {"content-type": ""}} for _ in payloads],
+    )
+
+
+@pytest.fixture
+def context() -> Context:
+    metrics = MetricsCacheYamlImpl(str(REPOSITORY / "metrics.yaml"))
+    metrics.initialize_cache()
+    metrics.model_name = "clips"
+    manifest = {"model": {"modelName": "x3d_xs", "modelVersion": "2.0"}}
+    return Context("clips", "/nowhere", manifest, 8, None, "0.12.0", metrics=metrics, model_yaml_config={})
+
+
+@pytest.fixture
+def handler(context: Context) -> Any:
+    handler: Any = SinglePathwayHandler()
+    handler.context, handler.classifier = context, FakeClassifier()
+    handler.model_name, handler.model_version = "clips", "2.0"
+    return handler
+
+
+def call(handler: Any, data: list[dict[str, Any]], headers: list[dict[str, Any]]) -> list[tuple[int, Any]]:
+    """(status, parsed body) per row, through the base class's `handle` and TorchServe's encoding of the response."""
+    context = handler.context
+    context.request_processor = [RequestProcessor(each) for each in headers]
+    context.request_ids = {index: f"id-{index}" for index in range(len(data))}
+    context.metrics.request_ids = context.request_ids
+    bodies = handler.handle(data, context)
+    assert len(bodies) == len(data)
+    create_predict_response(bodies, context.request_ids, "Prediction success", 200, context=context)
+    for index in range(len(data)):
+        assert context.get_response_content_type(index) == "application/json"
+    return [(context.get_response_status(index)[0], json.loads(body)) for index, body in enumerate(bodies)]
+
+
+def test_each_row_gets_its_own_answer_in_order(handler: Any) -> None:
+    answers = call(handler, *rows("good 3", "slow", "good -3", "", "good 0"))
+    assert [status for status, _ in answers] == [200, 504, 200, 400, 200]
+    assert list(answers[0][1]) == ["jump", "run", "sit"]
+    assert answers[1][1] == {"code": 504, "type": "DecodeTimeout", "message": "too slow"}
+    assert list(answers[2][1]) == ["run", "sit", "jump"]
+    assert answers[3][1]["type"] == "MissingVideo"
+
+
+def test_neighbours_change_nothing(handler: Any) -> None:
+    (alone,) = call(handler, *rows("good 2"))
+    for batch in (("crash 1", "good 2"), ("slow", "good 2"), ("", "good 2"), ("good 9", "good 2")):
+        assert call(handler, *rows(*batch))[1] == alone
+
+
+def test_an_unexpected_failure_stays_in_its_slot_and_is_logged_without_values(
+    handler: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        good, bad = call(handler, *rows("good 1", "crash 12345", authorization="Bearer sesame"))
+    assert good[0] == 200
+    assert (bad[0], bad[1]["type"]) == (503, "InternalError")
+    assert caplog.messages[-1].startswith("a request failed unexpectedly: IndexError in results.py:")
+    for secret in ("12345", "sesame", "/"):
+        assert secret not in caplog.messages[-1]
+
+
+@pytest.mark.parametrize("step", ["prepare", "score"])
+def test_a_broken_step_answers_every_row(handler: Any, step: str, caplog: pytest.LogCaptureFixture) -> None:
+    handler.classifier = FakeClassifier(broken_step=step)
+    with caplog.at_level(logging.ERROR):
+        answers = call(handler, *rows("good 1", ""))
+    assert [status for status, _ in answers] == [503, 400]
+    assert answers[0][1]["type"] == "InternalError"
+    assert "secret" not in caplog.text + json.dumps(answers)
+    assert "1234" not in caplog.text + json.dumps(answers)
+
+
+def test_describe_and_explain_are_answered_row_by_row(handler: Any) -> None:
+    data, headers = rows("good 1", "good 1", "good 1")
+    headers[0]["describe"] = "True"
+    headers[1]["explain"] = "True"
+    described, explained, good = call(handler, data, headers)
+    assert described == (200, {"model": "clips", "version": "2.0", "spec": {"name": "x3d_xs"}, "num_labels": 3})
+    assert (explained[0], explained[1]["type"]) == (400, "InvalidOption")
+    assert (good[0], list(good[1])) == (200, ["jump", "run", "sit"])
+
+
+def test_many_videos_in_one_row(handler: Any) -> None:
+    body = {"instances": ["Z29vZCAz", "c2xvdw==", "Z29vZCAtMw=="]}  # good 3, slow, good -3
+    data: list[dict[str, Any]] = [{"body": bytearray(b"good 1")}, {"body": body}]
+    _, headers = rows("", "")
+    (first, second) = call(handler, data, headers)
+    assert first[0] == second[0] == 200
+    one, two, three = second[1]["predictions"]
+    assert (next(iter(one)), two["type"], next(iter(three))) == ("jump", "DecodeTimeout", "run")
+
+
+def test_only_grpc_rows_end_their_stream(handler: Any) -> None:
+    grpc_headers = {"data": {"content-type": ""}}
+    call(handler, [{"data": bytearray(b"good 1")}, *rows("good 1")[0]], [grpc_headers, *rows("good 1")[1]])
+    assert handler.context.get_response_headers(0)["ts_stream_next"] == "false"
+    assert "ts_stream_next" not in handler.context.get_response_headers(1)
+
+
+def test_full_names_the_registered_model(handler: Any) -> None:
+    ((_, answer),) = call(handler, *rows("good 1", **{"X-Format": "full"}))
+    assert (answer["model"], answer["version"]) == ("clips", "2.0")
+
+
+def test_metrics_match_their_declaration(handler: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="ts"):
+        call(handler, *rows("good 1", "slow"))
+    lines = [record.getMessage().split("|#type")[0] for record in caplog.records if "[METRICS]Video" in record.message]
+    level = "|#ModelName:clips,Level:Model"
+    assert sorted(lines) == sorted(
+        [
+            f"[METRICS]VideoBytesReceived.bytes:6{level}",
+            f"[METRICS]VideoBytesReceived.bytes:4{level}",
+            f"[METRICS]VideoDecodeTime.Seconds:0.003{level}",
+            f"[METRICS]VideoTransformTime.Seconds:0.002{level}",
+            f"[METRICS]VideoInferenceTime.Seconds:0.005{level}",
+            f"[METRICS]VideoTotalTime.Seconds:0.01{level}",
+            f"[METRICS]VideoFramesDecoded.Count:4{level}",
+            f"[METRICS]VideoRequestErrors.Count:1{level},ErrorType:DecodeTimeout",
+        ]
+    )
+
+
+# Loading ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def model_dir(tmp_path: Path) -> Path:
+    """An unpacked archive as far as the handler itself reads it; its `handlers` is this repository's."""
+    (tmp_path / "handlers").symlink_to(REPOSITORY / "handlers")
+    (tmp_path / "model-config.yaml").write_text("handler:\n  spec: x3d_xs\n")
+    return tmp_path
+
+
+def loading(context: Context, model_dir: Path, gpu_id: int | None = None) -> Context:
+    context.system_properties.update(model_dir=str(model_dir), gpu_id=gpu_id)
+    return context
+
+
+def test_each_entry_serves_its_family_alone(context: Context, model_dir: Path) -> None:
+    with pytest.raises(SetupError, match=r"x3d_xs has 1 pathway\(s\) and needs the entry single_pathway_handler.py"):
+        DualPathwayHandler().initialize(loading(context, model_dir))
+    (model_dir / "model-config.yaml").write_text("handler:\n  spec: slowfast_r50\n")
+    with pytest.raises(
+        SetupError, match=r"slowfast_r50 has 2 pathway\(s\) and needs the entry dual_pathway_handler.py"
+    ):
+        SinglePathwayHandler().initialize(loading(context, model_dir))
+
+
+def test_a_shadowed_package_is_refused(context: Context, tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="imported from outside the model archive"):
+        SinglePathwayHandler().initialize(loading(context, tmp_path))
+
+
+def test_unknown_settings_are_refused(context: Context, model_dir: Path) -> None:
+    (model_dir / "model-config.yaml").write_text("handler:\n  spec: x3d_xs\n  presicion: float32\n")
+    with pytest.raises(InvalidConfig, match=r"unknown key handler\.presicion"):
+        SinglePathwayHandler().initialize(loading(context, model_dir))
+
+
+def test_a_missing_package_is_named(context: Context, model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object, **__: object) -> None:
+        raise ModuleNotFoundError("No module named 'av'", name="av")
+
+    monkeypatch.setattr(VideoClassifier, "from_directory", missing)
+    with pytest.raises(SetupError, match="the Python package av is missing"):
+        SinglePathwayHandler().initialize(loading(context, model_dir))
+
+
+@pytest.mark.parametrize(
+    ("cuda", "gpu_id", "device"), [(True, 1, "cuda:1"), (True, None, "cpu"), (False, 0, "cpu"), (False, None, "cpu")]
+)
+def test_device(
+    context: Context,
+    model_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cuda: bool,
+    gpu_id: int | None,
+    device: str,
+) -> None:
+    asked: list[str] = []
+
+    def load(_: Path, *, device: str, pack: object) -> None:
+        asked.append(device)
+        raise SetupError("far enough")
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
+    monkeypatch.setattr(VideoClassifier, "from_directory", load)
+    with pytest.raises(SetupError, match="far enough"):
+        SinglePathwayHandler().initialize(loading(context, model_dir, gpu_id))
+    assert asked == [device]
+
+
+def test_pathways() -> None:
+    views = np.arange(8, dtype=np.float32).reshape(1, 1, 8, 1, 1)
+    assert SinglePathwayHandler().pack(views, spec=SPEC) == [views]
+    slow, fast = DualPathwayHandler().pack(views, spec=get_spec("slowfast_r50"))
+    assert slow.flatten().tolist() == [0, 7]
+    assert fast is views
