@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,7 +33,7 @@ def test_refuses_no_samples() -> None:
 def test_percentiles_are_in_order(samples: list[float]) -> None:
     summary = summarise(samples)
     ordered = [summary.minimum, summary.median, summary.p90, summary.p95, summary.p99, summary.maximum]
-    assert all(one <= other * (1 + 1e-12) for one, other in zip(ordered, ordered[1:], strict=False))
+    assert all(one <= other * (1 + 1e-12) for one, other in pairwise(ordered))
 
 
 def test_every_contender_begins_a_round_equally_often() -> None:
