@@ -88,9 +88,9 @@ class KeyRing:
                 raise KeyUnavailable(f"the key file {self.key_file} cannot be read: {error.strerror}") from None
             except ValueError:
                 continue
-            key = entries.get(name, {}).get("key") if isinstance(entries, dict) else None
-            if isinstance(key, str):
-                return key
+            entry = entries.get(name) if isinstance(entries, dict) else None
+            if isinstance(entry, dict) and isinstance(entry.get("key"), str):
+                return str(entry["key"])
         raise KeyUnavailable(f"{self.key_file} is not a key file of TorchServe: it holds no {name} key")
 
     def _request_renewal(self, api: Api) -> None:
