@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from handlers.clips import Sampling, VideoReport, Window, WindowViews
 from handlers.containers import identify
-from handlers.errors import EmptyClip, UndecodableVideo, UnsupportedVideo, VideoTooLong
+from handlers.errors import EmptyClip, InvalidOption, UndecodableVideo, UnsupportedVideo
 from handlers.limits import Limits
 from handlers.specs import ModelSpec
 from handlers.views import count_windows, needs_duration, plan_windows
@@ -52,7 +52,9 @@ class EncodedVideoReader:
         duration_sec = Fraction(self._video.duration) if needs_duration(sampling) else None
         count = count_windows(sampling, self._spec, duration_sec)
         if count > self._limits.max_windows:
-            raise VideoTooLong(f"this asks for {count} windows; at most {self._limits.max_windows} are allowed")
+            raise InvalidOption(
+                f"this request asks for {count} windows; at most {self._limits.max_windows} are allowed"
+            )
         for index, window in enumerate(plan_windows(sampling, self._spec, duration_sec)):
             yield WindowViews(index, window, self._views(window, sampling.num_crops))
 

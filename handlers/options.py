@@ -68,7 +68,7 @@ class OptionSpec:
             return "one of " + ", ".join(str(choice) for choice in self.choices)
         what = "a whole number" if self.kind == "integer" else "a number of seconds"
         if self.exclusive_minimum:
-            return f"{what} above {self.minimum:g} and up to {maximum:g}"
+            return f"{what} above {self.minimum:g} and up to {maximum:.12g}"
         return f"{what} from {self.minimum:g} to {maximum:.12g}"
 
 

@@ -1,0 +1,51 @@
+"""docs/protocol.md says what the code does: its tables are those of the option table, the limits and the errors."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+
+from handlers.errors import REQUEST_ERRORS
+from handlers.limits import Limits
+from handlers.options import OPTIONS, OptionSpec
+from tests.conftest import REPOSITORY
+
+PAGE = (REPOSITORY / "docs" / "protocol.md").read_text()
+_BOUNDS = {"num_classes": "the number of classes", "max_windows": "the limit max_windows"}
+
+
+def _allowed(option: OptionSpec) -> str:
+    if option.maximum_is is None:
+        return option.allowed(option.maximum)
+    return option.allowed(12345).replace("12345", _BOUNDS[option.maximum_is])
+
+
+def _rows(heading: str) -> list[list[str]]:
+    """The cells of the table under that heading, without its head."""
+    section = PAGE.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    lines = [line for line in section.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[1:]]
+
+
+def test_the_options_are_the_tables() -> None:
+    assert _rows("Options") == [
+        [f"`{option.name}`", f"`{option.header}`", _allowed(option), option.default, option.help]
+        for option in OPTIONS.values()
+    ]
+
+
+def test_the_limits_are_all_there_with_their_defaults() -> None:
+    defaults = Limits()
+    found = {cells[0].strip("`"): cells[1] for cells in _rows("Limits")}
+    assert found == {field.name: str(getattr(defaults, field.name)) for field in fields(Limits)}
+
+
+def test_the_errors_are_all_there_with_their_status() -> None:
+    found = {cells[1].strip("`"): int(cells[0]) for cells in _rows("Errors")}
+    assert found == {name: int(error.status) for name, error in REQUEST_ERRORS.items()}
+
+
+def test_every_named_error_exists() -> None:
+    named = set(re.findall(r"`((?:Invalid|Missing|Un|Empty|Video|Frame|Internal|Decode)[A-Z]?[a-z]*[A-Z]\w+)`", PAGE))
+    metrics = {name for name in named if re.search("Time$|Decoded$|Received$|Errors$", name)}
+    assert named - metrics - {"InvalidKeyException"} <= set(REQUEST_ERRORS)
