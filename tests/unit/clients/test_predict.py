@@ -1,0 +1,205 @@
+"""`python -m scripts.predict` and `scripts.models`, run in process against a scripted server."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts import models, predict
+from tests.unit.clients.fake_server import Answer, Asked, FakeServer, refusal
+from tests.unit.clients.test_http_client import described
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    """A folder with two videos, one of them in a folder of its own, and what is none."""
+    folder = tmp_path / "clips"
+    (folder / "more").mkdir(parents=True)
+    (folder / "b.mp4").write_bytes(b"good b")
+    (folder / "more" / "A.MKV").write_bytes(b"good a")
+    (folder / "notes.txt").write_bytes(b"bad")
+    (folder / ".hidden.mp4").write_bytes(b"bad")
+    return folder
+
+
+@pytest.fixture
+def serving(fake: FakeServer, full_answer: dict[str, Any]) -> FakeServer:
+    """Answers videos that begin with `good`, in the format asked for."""
+
+    def answer(asked: Asked) -> Answer:
+        if asked.path == "/models":
+            return 200, {"models": [{"modelName": "m"}]}
+        if asked.path.startswith("/models/"):
+            return 200, [{**described("1.0"), "modelName": asked.path.split("/")[2]}]
+        if not asked.body.startswith(b"good"):
+            return refusal(415, "UnsupportedVideo", "this is not a video")
+        is_full = asked.headers.get("x-format") == "full"
+        return 200, full_answer if is_full else {"pan left": 0.5, "static": 0.1}
+
+    fake.answer = answer
+    return fake
+
+
+def run(serving: FakeServer, *arguments: str) -> int:
+    return predict.main([*arguments, "--url", serving.url, "--management-url", serving.url, "--token", "t"])
+
+
+def test_a_table_for_people(serving: FakeServer, clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(serving, str(clips / "b.mp4"), "--model", "m", "--top-k", "2", "--start-sec", "0.5") == 0
+    output = capsys.readouterr()
+    lines = output.out.splitlines()
+    assert lines[0] == str(clips / "b.mp4")
+    assert [line.split()[-1] for line in lines[1:3]] == ["0.5000", "0.1000"]
+    assert "pan left" in lines[1]
+    assert "camera_motion 1.0 on 320x240, h264, 30 fps, 4.00 s" in output.out
+    assert "45 ms in the server" in output.out
+    assert "Note: the last frame is damaged" in output.out
+    assert output.err == ""
+    headers = serving.asked[0].headers
+    assert (headers["x-top-k"], headers["x-start-sec"], headers["x-format"]) == ("2", "0.5", "full")
+
+
+def test_the_others_are_printed_when_one_fails(
+    serving: FakeServer, clips: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = str(clips / "none.mp4")
+    code = run(serving, str(clips / "notes.txt"), missing, str(clips), "--model", "m", "--json", "--jobs", "3")
+    assert code == 1
+    output = capsys.readouterr()
+    lines = [json.loads(line) for line in output.out.splitlines()]
+    assert [line["video"] for line in lines] == [
+        str(clips / "notes.txt"), missing, str(clips / "b.mp4"), str(clips / "more" / "A.MKV"),
+    ]  # fmt: skip
+    assert lines[0]["error"] == {"code": 415, "type": "UnsupportedVideo", "message": "this is not a video"}
+    assert lines[1]["error"]["type"] == "UnreadableVideo"
+    assert lines[1]["error"]["code"] is None
+    assert lines[2]["answer"] == lines[3]["answer"] == {"pan left": 0.5, "static": 0.1}
+    assert f"{clips / 'notes.txt'}: this is not a video" in output.err
+    assert "Traceback" not in output.err
+
+
+def test_a_folder_without_videos_fails_and_the_others_go_on(
+    serving: FakeServer, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert run(serving, str(empty), str(clips / "b.mp4"), "--model", "m", "--format", "dict") == 1
+    output = capsys.readouterr()
+    assert [json.loads(line)["video"] for line in output.out.splitlines()] == [str(empty), str(clips / "b.mp4")]
+    assert f"{empty}: the folder holds no video file" in output.err
+
+
+def test_standard_input(
+    serving: FakeServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", argparse.Namespace(buffer=io.BytesIO(b"good stdin")))
+    assert run(serving, "-", "--model", "m", "--json") == 0
+    assert serving.asked[0].body == b"good stdin"
+    assert json.loads(capsys.readouterr().out)["video"] == "-"
+
+
+def test_a_timeline_is_drawn_to_scale(serving: FakeServer, clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(serving, str(clips / "b.mp4"), "--model", "m", "--timeline") == 0
+    assert serving.asked[0].headers["x-stride-sec"] == "1.0"
+    first, second = [line for line in capsys.readouterr().out.splitlines() if "|" in line]
+    assert first.split("|")[0].split() == ["0:00.00", "-", "0:03.00"]
+    assert first.split("|")[1] == "█" * 30 + " " * 10
+    assert second.split("|")[1] == " " * 20 + "█" * 20
+    assert first.endswith("pan left 0.70")
+    assert second.endswith("zoom in 0.90")
+
+
+def test_the_only_model_need_not_be_named(serving: FakeServer, clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(serving, str(clips / "b.mp4")) == 0
+    assert serving.asked[-1].path == "/predictions/m"
+    inner = serving.answer
+    two = {"models": [{"modelName": "m"}, {"modelName": "n"}]}
+    serving.answer = lambda asked: (200, two) if asked.path == "/models" else inner(asked)
+    assert run(serving, str(clips / "b.mp4")) == 1
+    assert "name a model with --model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-", "-"], "may be given once"),
+        (["a.mp4", "--timeline", "--num-clips", "3"], "exclude --num-clips"),
+        (["a.mp4", "--url", "nowhere"], "must look like http://"),
+        (["a.mp4", "--grpc", "--url", "http://x"], "must look like 127.0.0.1:7070"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        predict.main(arguments)
+    assert raised.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_missing_server_and_a_missing_key_name_the_flag(
+    serving: FakeServer,
+    clips: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nowhere = ["--url", "http://127.0.0.1:9", "--management-url", "http://127.0.0.1:9", "--token", "t"]
+    assert models.main(["list", *nowhere]) == 1
+    error = capsys.readouterr().err
+    assert "nothing answers at http://127.0.0.1:9" in error
+    assert "--url names another" in error
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("scripts._connection.REPOSITORY", tmp_path)
+    serving.answer = lambda asked: refusal(400, "InvalidKeyException")
+    addresses = ["--url", serving.url, "--management-url", serving.url]
+    assert models.main(["list", *addresses]) == 1
+    error = capsys.readouterr().err
+    assert f"there is no {tmp_path / 'key_file.json'}" in error
+    assert "--key-file" in error
+    assert "--token" in error
+    assert predict.main([str(clips / "b.mp4"), "--model", "m", *addresses]) == 1
+    assert "--key-file" in capsys.readouterr().err
+
+
+def test_models_as_table_and_as_json(serving: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    server = ["--url", serving.url, "--management-url", serving.url, "--token", "t"]
+    assert models.main(["list", *server]) == 0
+    header, row = capsys.readouterr().out.splitlines()
+    assert header.split() == ["MODEL", "VERSION", "DEFAULT", "WORKERS", "STATUS", "BATCH", "QUEUED", "ARCHIVE"]
+    assert row.split() == ["m", "1.0", "yes", "1/1", "ready", "1", "0", "m1.0.mar"]
+    assert models.main(["list", "--json", *server]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert (entry["name"], entry["default"], entry["workers"][0]["status"]) == ("m", True, "READY")
+
+    told = {"customizedMetadata": {"runtime": "openvino", "limits": {"max_windows": 512}, "labels": ["a", "b"]}}
+    serving.answer = lambda asked: (200, [{**described("1.0"), **told}])
+    assert models.main(["describe", "m", *server]) == 0
+    text = capsys.readouterr().out
+    assert "version           1.0 (default)" in text
+    assert "runtime: openvino\nlimits:\n  max_windows: 512\nlabels: a, b\n" in text
+    assert models.main(["describe", "m", "--json", *server]) == 0
+    assert json.loads(capsys.readouterr().out)["metadata"] == told["customizedMetadata"]
+
+
+def test_models_changes_say_what_torchserve_said(serving: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    server = ["--url", serving.url, "--management-url", serving.url, "--token", "t"]
+    serving.answer = lambda asked: (200, {"status": f"{asked.method} {asked.path}"})
+    for arguments, said in (
+        (["register", "m.mar", "--workers", "2"], "POST /models?url=m.mar&initial_workers=2&synchronous=true"),
+        (["set-default", "m", "2.0"], "PUT /models/m/2.0/set-default"),
+        (["scale", "m", "--workers", "0"], "PUT /models/m?min_worker=0&max_worker=0&synchronous=true"),
+        (["unregister", "m", "1.0"], "DELETE /models/m/1.0"),
+    ):
+        assert models.main([*arguments, *server]) == 0
+        assert capsys.readouterr().out == said + "\n"
+    assert models.main(["unregister", "m", "--json", *server]) == 0
+    assert json.loads(capsys.readouterr().out) == {"status": "DELETE /models/m"}
+    serving.answer = lambda asked: refusal(404, "ModelNotFoundException", "Model not found: m")
+    assert models.main(["unregister", "m", *server]) == 1
+    assert capsys.readouterr().err == "models: Model not found: m\n"
