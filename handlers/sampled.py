@@ -313,6 +313,7 @@ class _PlanCheck:
         self._known = set(table.pts)
         self._clips, self._done = clips, done
         self._expected: set[int] = set()
+        self._came: set[int] = set()
         self._last: float = -math.inf
 
     def went_in(self, pts: int) -> None:
@@ -325,12 +326,14 @@ class _PlanCheck:
             raise _PlanMismatch
         self._last = pts
         self._expected.discard(pts)
+        if pts in self.places:
+            self._came.add(pts)
         return pts
 
     def done(self, position: int) -> ClipDone:
-        """The clip's mark; every packet in its window that was decoded must have become a frame by now."""
+        """The clip's mark; its picks, and every packet in its window that was decoded, must be frames by now."""
         clip = self._clips[position]
-        if any(clip.first <= pts < clip.end for pts in self._expected):
+        if any(clip.first <= pts < clip.end for pts in self._expected) or not self._came.issuperset(clip.picks):
             raise _PlanMismatch
         self._done.add(clip.index)
         return ClipDone(position)
