@@ -19,11 +19,12 @@ from benchmarks.baselines.contender import ContenderAbsent
 from benchmarks.baselines.process import ContenderProcess
 from benchmarks.clients import Client, Reply, connect
 from benchmarks.progress import Progress
-from benchmarks.samples import rotated, summarise
+from benchmarks.samples import shuffled, summarise
 from scripts._server import Server, TorchServe
 
 PROTOCOLS = ("http", "grpc")
 _WARM_UP = 3
+_PAUSE_SEC = 0.01  # before each request: threads that still spin after the one before come to rest
 _MOST_ERRORS_SHOWN = 3
 VIEWS = {"num_clips": "10", "num_crops": "3"}
 """30 views: the protocol with which accuracies are published."""
@@ -117,7 +118,8 @@ def _latency(
             video = path.read_bytes()
             replies = {model: _Replies() for model in models}
             for turn in range(-_WARM_UP, options.rounds):
-                for model in rotated(models, turn):
+                for model in shuffled(models, turn):
+                    time.sleep(_PAUSE_SEC)
                     if model == "floor" and floor is not None:
                         reply = Reply(floor.run(path).total_ms)
                     else:
@@ -153,7 +155,7 @@ def _throughput(server: Server, video: bytes, options: LoadOptions, progress: Pr
     replies = {OURS: _Replies(), RECIPE: _Replies()}
     with progress.part(f"throughput, {options.clients} clients", options.blocks * len(rates)) as bar:
         for turn in range(options.blocks):
-            for model in rotated(list(rates), turn):
+            for model in shuffled(list(rates), turn):
                 rates[model].append(_block(server, model, video, options, replies[model]))
                 bar.update(1)
     return {model: {"rate": summarise(rates[model]).to_json(), **replies[model].to_json()} for model in rates}

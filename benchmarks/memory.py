@@ -23,7 +23,7 @@ from benchmarks.load import serve
 from benchmarks.progress import Progress
 from scripts._server import Server
 
-_MB = 2**20
+_MB = 10**6
 _SAMPLE_SEC = 0.01
 _LARGE_REQUESTS = 3
 _CHECKPOINTS = 6  # readings of resident memory in a row of requests
@@ -51,7 +51,7 @@ def worker_processes(server: Server, model: str) -> list[psutil.Process]:
 
 
 def resident_mb(processes: Sequence[psutil.Process]) -> float:
-    """MiB that they hold now, added up."""
+    """Megabytes that they hold now, added up."""
     total = 0
     for process in processes:
         with suppress(psutil.Error):
@@ -60,7 +60,7 @@ def resident_mb(processes: Sequence[psutil.Process]) -> float:
 
 
 def high_water_mb(processes: Sequence[psutil.Process]) -> float | None:
-    """MiB that each of them held at most (VmHWM), added up; None where the system does not tell."""
+    """Megabytes that each of them held at most (VmHWM), added up; None where the system does not tell."""
     total = 0.0
     for process in processes:
         try:
@@ -69,7 +69,7 @@ def high_water_mb(processes: Sequence[psutil.Process]) -> float | None:
             return None
         for line in status.splitlines():
             if line.startswith("VmHWM:"):
-                total += int(line.split()[1]) / 1024
+                total += int(line.split()[1]) * 1024 / _MB
     return total or None
 
 
@@ -105,8 +105,11 @@ def measure_memory(
     options: MemoryOptions,
     progress: Progress,
 ) -> dict[str, Any]:
-    """The `memory` section of a result, MiB. `large` names the video whose peak counts; the others come in turns."""
-    section: dict[str, Any] = {"unit": "MiB", "large": large, "contenders": {}}
+    """The `memory` section of a result, megabytes of 10^6 bytes.
+
+    `large` names the video whose peak counts; the row of requests takes the others in turns.
+    """
+    section: dict[str, Any] = {"unit": "MB", "large": large, "contenders": {}}
     contenders = [OURS, *([RECIPE] if options.with_recipe else [])]
     with progress.part("memory", len(contenders) * _LARGE_REQUESTS + options.requests) as bar:
         for model in contenders:

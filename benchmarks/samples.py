@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -50,7 +51,6 @@ def summarise(samples: Sequence[float]) -> Summary:
     )
 
 
-def rotated(items: Sequence[T], turn: int) -> list[T]:
-    """The items in a round's order: each round begins with another, so that none always follows the same one."""
-    start = turn % len(items) if items else 0
-    return [*items[start:], *items[:start]]
+def shuffled(items: Sequence[T], turn: int) -> list[T]:
+    """The items in a round's order: another one each round, so that none always follows the same, alike in each run."""
+    return random.Random(turn).sample(list(items), len(items))

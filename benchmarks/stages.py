@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -11,9 +12,10 @@ from typing import Any
 from benchmarks.baselines.contender import STAGES, ContenderAbsent, Run
 from benchmarks.baselines.process import CONTENDERS, ContenderProcess
 from benchmarks.progress import Progress
-from benchmarks.samples import rotated, summarise
+from benchmarks.samples import shuffled, summarise
 
 _WARM_UP = 2
+_PAUSE_SEC = 0.01  # before each run: threads that still spin after the one before come to rest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,8 @@ def measure_stages(
             for resolution, video in videos.items():
                 runs: dict[str, list[Run]] = {}
                 for turn in range(-_WARM_UP, options.rounds):
-                    for contender in rotated(list(started.processes), turn):
+                    for contender in shuffled(started.processes, turn):
+                        time.sleep(_PAUSE_SEC)
                         run = _run(contender, video, started)
                         if run is not None and turn >= 0:
                             runs.setdefault(contender.name, []).append(run)

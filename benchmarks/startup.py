@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.baselines.archives import OURS, RECIPE, BenchmarkArchives
 from benchmarks.load import serve
 from benchmarks.progress import Progress
-from benchmarks.samples import rotated, summarise
+from benchmarks.samples import shuffled, summarise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ def measure_startup(archives: BenchmarkArchives, options: StartupOptions, progre
     seconds: dict[str, list[float]] = {OURS: [], RECIPE: []}
     with serve(archives) as server, progress.part("startup", options.rounds * len(seconds)) as bar:
         for turn in range(options.rounds):
-            for model in rotated(list(seconds), turn):
+            for model in shuffled(list(seconds), turn):
                 started = time.perf_counter()
                 # Answered only when the worker is ready.
                 server.register(f"{model}.mar", name=model)

@@ -15,7 +15,7 @@ Result = Mapping[str, Any]
 
 _COMPARE: Mapping[str, Callable[[float, float], bool]] = {">=": operator.ge, "<=": operator.le}
 FLAT_MB = 16.0
-"""MiB of growth over a row of requests that still count as flat: what an allocator keeps or gives back at its whim."""
+"""Megabytes of growth over a row of requests that still count as flat: what an allocator keeps at its whim."""
 
 
 class NotMeasured(Exception):
@@ -200,7 +200,7 @@ TARGETS: tuple[Target, ...] = (
         what="the worker and its processes answering a 3840x2160 clip, above idle",
         relation="<=",
         bound=500.0,
-        unit="MiB",
+        unit="MB",
         measure=_peak_memory,
     ),
     Target(
@@ -208,7 +208,7 @@ TARGETS: tuple[Target, ...] = (
         what="growth of the worker's memory over 300 requests in a row, once warm",
         relation="<=",
         bound=FLAT_MB,
-        unit="MiB",
+        unit="MB",
         measure=_growth,
     ),
     Target(

@@ -70,7 +70,7 @@ def make_result() -> dict[str, Any]:
             },
         },
         "memory": {
-            "unit": "MiB",
+            "unit": "MB",
             "large": "3840x2160",
             "contenders": {
                 "ours": {

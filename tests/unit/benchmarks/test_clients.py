@@ -80,7 +80,7 @@ def test_only_dict_answers_have_labels() -> None:
 
 HOLD = """
 import sys
-data = bytearray(64 * 2**20)
+data = bytearray(64 * 10**6)
 print('ready', flush=True)
 sys.stdin.read(1)
 del data
@@ -90,7 +90,7 @@ sys.stdin.read()
 
 @pytest.fixture
 def holder() -> Iterator[subprocess.Popen[str]]:
-    """A process that holds 64 MiB until it is told to let go."""
+    """A process that holds 64 MB until it is told to let go."""
     process = subprocess.Popen(
         [sys.executable, "-S", "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.samples import rotated, summarise
+from benchmarks.samples import shuffled, summarise
 
 
 def test_of_known_samples() -> None:
@@ -36,12 +36,19 @@ def test_percentiles_are_in_order(samples: list[float]) -> None:
     assert all(one <= other * (1 + 1e-12) for one, other in pairwise(ordered))
 
 
-def test_every_contender_begins_a_round_equally_often() -> None:
-    names = ["a", "b", "c"]
-    firsts = [rotated(names, turn)[0] for turn in range(-3, 6)]
-    assert {name: firsts.count(name) for name in names} == {"a": 3, "b": 3, "c": 3}
-    assert all(sorted(rotated(names, turn)) == names for turn in range(-3, 6))
+def test_every_round_has_another_order() -> None:
+    names = ["a", "b", "c", "d"]
+    orders = [shuffled(names, turn) for turn in range(-3, 30)]
+    assert all(sorted(order) == names for order in orders)
+    followers = {
+        name: {after for order in orders for before, after in pairwise(order) if before == name} for name in names
+    }
+    assert all(followers[name] == set(names) - {name} for name in names)
 
 
-def test_rotating_nothing() -> None:
-    assert rotated([], 5) == []
+def test_the_order_is_the_same_in_each_run() -> None:
+    assert [shuffled("abcd", turn) for turn in range(5)] == [shuffled("abcd", turn) for turn in range(5)]
+
+
+def test_shuffling_nothing() -> None:
+    assert shuffled([], 5) == []
