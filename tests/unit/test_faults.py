@@ -7,6 +7,7 @@ import json
 import struct
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -16,9 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 from handlers.assembly import VideoReader
-from handlers.clips import Sampling
+from handlers.clips import Sampling, Window
 from handlers.decode_service import ThreadDecodeService
+from handlers.frame_plan import PacketTable, PlannedClip
 from handlers.limits import Limits
+from handlers.sampled import _PlanCheck, _PlanMismatch
 from handlers.specs import get_spec
 from tests.conftest import CORPUS
 from tests.support.decoding import Outcome, decode, shown_indices
@@ -149,6 +152,19 @@ def test_noise_instead_of_frames_is_undecodable(read: Callable[..., Outcome], h2
     start, end = h264_video.index(b"mdat") + 4, h264_video.index(b"moov") - 4
     noise = np.random.RandomState(7).bytes(end - start)
     assert read(h264_video[:start] + noise + h264_video[end:]).type == "UndecodableVideo"
+
+
+def test_a_clip_whose_frame_never_came_out_is_not_done() -> None:
+    """Found by fuzzing: a picked picture that its packet promised, but the decoder swallowed."""
+    table = PacketTable()
+    for pts in (0, 10, 20):
+        table.add(pts, is_key=pts == 0, is_discarded=False)
+    clip = PlannedClip(index=0, window=Window(0.0, 1.0), first=0, end=30, picks=(0, 10, 20))
+    check = _PlanCheck(table, [clip], set())
+    for pts in (0, 20):
+        check.came_out(SimpleNamespace(pts=pts))
+    with pytest.raises(_PlanMismatch):
+        check.done(0)
 
 
 # The part asked for ---------------------------------------------------------------------------------------------------
