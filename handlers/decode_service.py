@@ -50,7 +50,11 @@ class DecodeService(Protocol):
         """Start, or queue, the decoding of one video."""
 
     def wait(self, timeout_sec: float | None = None) -> None:
-        """Block until some job got a delivery or ended; returns at once when nothing is under way."""
+        """Block until some job got a delivery or ended; returns at once when nothing is under way.
+
+        Jobs are taken up in the order of `submit`. A job's deliveries hold room that later jobs need, so they are to
+        be taken and released in that order, too.
+        """
 
     def cancel(self, job: DecodeJob) -> None:
         """Stop a job whose views nobody wants any more."""

@@ -45,13 +45,16 @@ class _Outbox:
         self._free: list[int] = []
         self._slots: dict[int, int] = {}
 
-    def prepare(self, shape: tuple[int, ...], slots: int) -> None:
-        """Make room for `slots` arrays of that shape; the parent has sized the memory already."""
+    def prepare(self, shape: tuple[int, ...], slots: int, free: list[int]) -> None:
+        """Make room for `slots` arrays of that shape; the parent has sized the memory already.
+
+        Slots that are not `free` hold views of the job before, which the parent still reads.
+        """
         self._slot_bytes = int(np.prod(shape)) * _FLOAT_BYTES
         if self._map is None or len(self._map) < self._slot_bytes * slots:
             self._map = None  # first, for it holds a descriptor, and there is one
             self._map = mmap.mmap(self._descriptor, self._slot_bytes * slots)
-        self._free = list(range(slots))
+        self._free = list(free)
         self._slots.clear()
 
     def allocate(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -84,8 +87,8 @@ def main() -> None:
             job = json.loads(connection.recv_bytes())
         except EOFError:
             return
-        if "free" in job:
-            continue  # of the job before
+        if "sampling" not in job:
+            continue  # a slot of the job before is free again; the next job says which are
         _serve(connection, payload, room, spec, limits, job, autorotate=bool(settings["autorotate"]))
 
 
@@ -100,7 +103,7 @@ def _serve(
     autorotate: bool,
 ) -> None:
     sampling = Sampling(**job["sampling"])
-    room.prepare(views_shape(spec, sampling.num_crops), job["slots"])
+    room.prepare(views_shape(spec, sampling.num_crops), job["slots"], job["free"])
     mapped = mmap.mmap(descriptor, job["bytes"], access=mmap.ACCESS_READ) if job["bytes"] else None
     payload = memoryview(mapped if mapped is not None else b"")
     answer: dict[str, Any]

@@ -63,6 +63,7 @@ class ProcessDecodeService:
         return job
 
     def wait(self, timeout_sec: float | None = None) -> None:
+        self._assign()  # what was released since may have made room
         busy = [process for process in self._processes if process.job is not None]
         if not busy:
             return
@@ -102,7 +103,7 @@ class ProcessDecodeService:
 
     def _assign(self) -> None:
         for process in self._processes:
-            while process.job is None and self._queued:
+            while self._queued and process.is_free_for(self._queued[0]):
                 process.begin(self._queued.popleft())
 
 
@@ -120,7 +121,8 @@ class _Process:
         self._generation = 0
         self.job: DecodeJob | None = None
         self.deadline = 0.0
-        self._unread = 0  # slots that hold views which were delivered and not yet released
+        self._held: set[int] = set()  # slots whose views were delivered and not yet released, of whichever job
+        self._shape: tuple[int, ...] = ()
 
     @property
     def pid(self) -> int:
@@ -128,7 +130,11 @@ class _Process:
 
     def is_overdue(self) -> bool:
         """Whether it should have said something by now. While every slot is taken it waits for us, however long."""
-        return time.monotonic() > self.deadline and self._unread < _SLOTS
+        return time.monotonic() > self.deadline and len(self._held) < _SLOTS
+
+    def is_free_for(self, job: DecodeJob) -> bool:
+        """Whether it can take this job: views of another shape that are still read would be overwritten."""
+        return self.job is None and (not self._held or self._shape == views_shape(self._spec, job.sampling.num_crops))
 
     def _expect_news(self) -> None:
         """It ends a job at the deadline by itself, so what stays silent for that long after any news hangs."""
@@ -169,12 +175,17 @@ class _Process:
         except (SetupError, OSError):
             job.error = InternalError("the decoding process could not be started; try again")
             return
-        shape = views_shape(self._spec, job.sampling.num_crops)
-        self._make_room(int(np.prod(shape)) * 4 * _SLOTS)
+        self._shape = views_shape(self._spec, job.sampling.num_crops)
+        self._make_room(int(np.prod(self._shape)) * 4 * _SLOTS)
         size = len(job.payload)
         self._put_payload(job.payload)
-        message = {"bytes": size, "slots": _SLOTS, "sampling": dataclasses.asdict(job.sampling)}
-        self.job, self._unread = job, 0
+        message = {
+            "bytes": size,
+            "slots": _SLOTS,
+            "free": [slot for slot in range(_SLOTS) if slot not in self._held],
+            "sampling": dataclasses.asdict(job.sampling),
+        }
+        self.job = job
         self._expect_news()
         try:
             self.connection.send_bytes(json.dumps(message).encode())
@@ -205,22 +216,21 @@ class _Process:
             self._end()
 
     def _deliver(self, job: DecodeJob, message: dict[str, Any]) -> Delivery:
-        shape = views_shape(self._spec, job.sampling.num_crops)
-        count, slot, generation = int(np.prod(shape)), int(message["slot"]), self._generation
-        if not 0 <= slot < _SLOTS:
-            raise ValueError(f"slot {slot} does not exist")
+        count, slot, generation = int(np.prod(self._shape)), int(message["slot"]), self._generation
+        if not 0 <= slot < _SLOTS or slot in self._held:
+            raise ValueError(f"slot {slot} does not exist or is taken")
         assert self._outbox is not None
-        views = np.frombuffer(self._outbox, dtype=np.float32, count=count, offset=slot * count * 4).reshape(shape)
-        self._unread += 1
+        views = np.frombuffer(self._outbox, dtype=np.float32, count=count, offset=slot * count * 4)
+        self._held.add(slot)
 
         def release() -> None:
-            if generation == self._generation and self.job is job:
-                self._unread -= 1
+            if generation == self._generation:
+                self._held.discard(slot)
                 self._expect_news()  # a wait for the model is no fault of the video
                 self._send({"free": slot})
 
         window = Window(float(message["start_sec"]), float(message["end_sec"]))
-        return Delivery(WindowViews(int(message["window"]), window, views), release)
+        return Delivery(WindowViews(int(message["window"]), window, views.reshape(self._shape)), release)
 
     def _send(self, message: dict[str, int]) -> None:
         try:
@@ -242,6 +252,7 @@ class _Process:
         self.stop()
         self._payload_file, self._outbox_file = _shared_file(), _shared_file()
         self._payload_map = self._outbox = None
+        self._held.clear()
         self.start()
 
     def stop(self) -> None:

@@ -20,6 +20,7 @@ from handlers.transforms import subsample_indices
 Checksums = list[int]
 
 FIRST_CLIP = Sampling()
+PATIENT = Limits(decode_timeout_sec=900.0)  # a busy machine must not decide what a test finds
 
 
 def crc(frame: NDArray[np.uint8]) -> int:
@@ -31,7 +32,7 @@ def sampled_frames(
     payload: bytes, spec: ModelSpec, sampling: Sampling = FIRST_CLIP, *, autorotate: bool = False
 ) -> tuple[dict[int, Checksums], SampledVideo]:
     """Window index -> checksums of its frames, and the video (closed) for its counters."""
-    video = SampledVideo(payload, spec, Limits(), autorotate=autorotate)
+    video = SampledVideo(payload, spec, PATIENT, autorotate=autorotate)
     clips: tuple[Any, ...] = ()
     frames: dict[tuple[int, int], int] = {}
     done: dict[int, Checksums] = {}

@@ -1,0 +1,128 @@
+"""Runtimes: the same logits whatever runs the model, alone or together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+
+from handlers.archive import ArchiveInfo, OpenVinoInfo, WeightsInfo
+from handlers.config import HandlerConfig
+from handlers.errors import RuntimeUnavailable
+from handlers.models import build_model
+from handlers.runtimes import OpenVinoRuntime, Runtime, TorchRuntime, create_runtime
+from handlers.specs import get_spec
+from handlers.transforms import pack_pathways
+from scripts._convert import convert
+
+CLASSES = 7
+INFO = ArchiveInfo(
+    spec="x3d_xs",
+    name="tiny",
+    version="1.0",
+    num_classes=CLASSES,
+    head="pytorchvideo",
+    weights=WeightsInfo(kind="random", source=None, sha256="0" * 64, seed=5),
+    package_version="test",
+    openvino=OpenVinoInfo(model="openvino/model.xml", weights_sha256="0" * 64),
+)
+
+
+def _views(count: int) -> NDArray[np.float32]:
+    spec = get_spec("x3d_xs")
+    shape = (count, 3, spec.num_frames, spec.crop_size, spec.crop_size)
+    return np.random.default_rng(count).standard_normal(shape, dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, spec = tmp_path_factory.mktemp("model"), get_spec("x3d_xs")
+    torch.manual_seed(5)
+    model = build_model(spec, num_classes=CLASSES, head="pytorchvideo")
+    model.get_parameter("blocks.5.proj.weight").data.normal_(0.0, 0.5)
+    save_file(model.state_dict(), folder / "weights.safetensors")
+    convert(model, spec, folder / "openvino" / "model.xml")
+    return folder
+
+
+def _create(model_dir: Path, *, info: ArchiveInfo = INFO, device: str = "cpu", **settings: object) -> Runtime:
+    config = HandlerConfig.from_mapping({"spec": info.spec, **settings})
+    return create_runtime(get_spec(info.spec), config, info, model_dir, device=device)
+
+
+@pytest.fixture(scope="module")
+def openvino_runtime(model_dir: Path) -> Iterator[Runtime]:
+    runtime = _create(model_dir, runtime="openvino", threads=2)
+    yield runtime
+    runtime.close()
+
+
+def test_auto_takes_openvino_on_a_cpu(model_dir: Path) -> None:
+    runtime = _create(model_dir)
+    assert isinstance(runtime, OpenVinoRuntime)
+    assert runtime.describe()["runtime"] == "openvino"
+
+
+def test_auto_without_openvino_is_eager(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handlers.runtimes._openvino", lambda: None)
+    assert isinstance(_create(model_dir), TorchRuntime)
+    with pytest.raises(RuntimeUnavailable, match="needs the openvino package"):
+        _create(model_dir, runtime="openvino")
+
+
+def test_openvino_equals_eager(model_dir: Path, openvino_runtime: Runtime) -> None:
+    eager = _create(model_dir, runtime="eager").logits([_views(3)])
+    converted = openvino_runtime.logits([_views(3)])
+    assert np.abs(eager).max() > 0.05
+    np.testing.assert_allclose(converted, eager, atol=1e-4)
+
+
+def test_a_view_has_the_same_bits_alone_and_together(openvino_runtime: Runtime) -> None:
+    views = _views(5)
+    together = openvino_runtime.logits([views])
+    for index in range(5):
+        np.testing.assert_array_equal(openvino_runtime.logits([views[index : index + 1]])[0], together[index])
+
+
+def test_one_thread_gives_the_same_bits(model_dir: Path, openvino_runtime: Runtime) -> None:
+    single = _create(model_dir, runtime="openvino", threads=1)
+    np.testing.assert_array_equal(single.logits([_views(2)]), openvino_runtime.logits([_views(2)]))
+
+
+def test_eager_bfloat16_is_near_and_says_so(model_dir: Path) -> None:
+    runtime = _create(model_dir, runtime="eager", precision="bfloat16")
+    assert runtime.describe()["precision"] == "bfloat16"
+    exact = _create(model_dir, runtime="eager").logits([_views(1)])
+    np.testing.assert_allclose(runtime.logits([_views(1)]), exact, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "device", "words"),
+    [
+        ({"runtime": "eager", "precision": "float16"}, "cpu", "float16 needs a GPU"),
+        ({"runtime": "openvino"}, "cuda:0", "runs on a CPU, not on cuda:0"),
+    ],
+)
+def test_what_cannot_work_is_refused(model_dir: Path, settings: dict[str, str], device: str, words: str) -> None:
+    with pytest.raises(RuntimeUnavailable, match=words):
+        _create(model_dir, device=device, **settings)
+
+
+def test_two_pathways(tmp_path: Path) -> None:
+    """SlowFast's slow and fast arrays reach the model as a list; a slim clip keeps this quick."""
+    spec = get_spec("slowfast_r50")
+    torch.manual_seed(1)
+    model = build_model(spec, num_classes=CLASSES, head="pytorchvideo")
+    save_file(model.state_dict(), tmp_path / "weights.safetensors")
+    info = ArchiveInfo.from_json({**INFO.to_json(), "spec": spec.name})
+    views = np.random.default_rng(0).standard_normal((1, 3, 32, 256, 256), dtype=np.float32)
+    pathways = pack_pathways(views, 4)
+    with torch.inference_mode():
+        expected = model([torch.from_numpy(pathway) for pathway in pathways]).numpy()
+    answer = _create(tmp_path, info=info, runtime="eager").logits(pathways)
+    np.testing.assert_allclose(answer, expected, atol=1e-4)
