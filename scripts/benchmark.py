@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.baselines.archives import prepare_archives
+from benchmarks.baselines.archives import HUB_MODELS, prepare_archives
 from benchmarks.load import PROTOCOLS, LoadOptions, measure_load
 from benchmarks.memory import MemoryOptions, measure_memory
 from benchmarks.plots import plots_available, write_plots
@@ -24,7 +24,6 @@ from benchmarks.table import markdown
 from benchmarks.targets import evaluate_targets
 from benchmarks.videos import VIDEOS, describe_video, ensure_video
 from handlers.errors import SetupError
-from handlers.specs import SPECS
 from scripts._environment import REPOSITORY, ServerError
 
 PARTS = ("stages", "load", "memory", "startup")
@@ -165,7 +164,7 @@ def _parser() -> argparse.ArgumentParser:
         help="stages: in-process, stage by stage. load: latency and throughput over HTTP and gRPC. memory: the "
         "worker's. startup: register to ready. all (default)",
     )
-    parser.add_argument("--model", choices=tuple(SPECS), default="x3d_s", help="which model (default x3d_s)")
+    parser.add_argument("--model", choices=HUB_MODELS, default="x3d_s", help="which model (default x3d_s)")
     parser.add_argument(
         "--weights",
         choices=("random", "published"),

@@ -13,14 +13,17 @@ from typing import Any
 
 import yaml
 
-from handlers.archive import ARCHIVE_FILE, CONFIG_FILE, LABELS_FILE, WEIGHTS_FILE
-from handlers.errors import SetupError
+from handlers.archive import CONFIG_FILE, LABELS_FILE, WEIGHTS_FILE, ArchiveInfo
+from handlers.errors import InvalidConfig, SetupError
 from handlers.specs import ModelSpec, get_spec
 
 _BASELINES = Path(__file__).resolve().parent
 _ROOT = _BASELINES.parent.parent
 OURS, RECIPE, ECHO = "ours", "recipe", "echo"
 """Names under which the contenders are registered, and by which results tell them apart."""
+
+HUB_MODELS = ("x3d_xs", "x3d_s", "x3d_m", "x3d_l", "slow_r50", "slowfast_r50", "slowfast_r101")
+"""Models that PyTorchVideo's hub builds, by the names of `handlers.specs`, which are the hub's."""
 
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -48,11 +51,13 @@ def prepare_archives(
         ours.write_bytes(archive.read_bytes())
     with zipfile.ZipFile(ours) as packed:
         packed.extractall(model_dir)
-    found = get_spec(json.loads((model_dir / ARCHIVE_FILE).read_text(encoding="utf-8"))["spec"])
+    info = ArchiveInfo.read(model_dir)
+    found = get_spec(info.spec)
+    parameters = recipe(info)
     _write_archive(
         store / f"{RECIPE}.mar",
         handler=_BASELINES / "recipe_handler.py",
-        config={"minWorkers": recipe_workers, "maxWorkers": recipe_workers, "batchSize": 1, "recipe": recipe(found)},
+        config={"minWorkers": recipe_workers, "maxWorkers": recipe_workers, "batchSize": 1, "recipe": parameters},
         files=[model_dir / WEIGHTS_FILE, model_dir / LABELS_FILE],
     )
     _write_archive(
@@ -64,10 +69,20 @@ def prepare_archives(
     return BenchmarkArchives(store, model_dir, found, _same_weights(ours, store / f"{RECIPE}.mar"))
 
 
-def recipe(spec: ModelSpec) -> dict[str, Any]:
-    """The tutorial's parameters of a model, as it names them."""
+def recipe(info: ArchiveInfo) -> dict[str, Any]:
+    """The tutorial's parameters of an archive's model, as it names them.
+
+    Raises InvalidConfig for a model that PyTorchVideo's hub does not have: there is no recipe for it.
+    """
+    spec = get_spec(info.spec)
+    if spec.name not in HUB_MODELS or info.head != "pytorchvideo":
+        raise InvalidConfig(
+            f"there is no recipe to compare {spec.name} with the {info.head} head to; there is one for "
+            f"{', '.join(HUB_MODELS)} with the pytorchvideo head"
+        )
     return {
         "model": spec.name,
+        "num_classes": info.num_classes,
         "side_size": spec.short_side,
         "crop_size": spec.crop_size,
         "num_frames": spec.num_frames,
@@ -77,15 +92,6 @@ def recipe(spec: ModelSpec) -> dict[str, Any]:
         "std": spec.std,
         "alpha": spec.alpha,
     }
-
-
-def read_recipe(archive: Path, folder: Path) -> dict[str, Any]:
-    """Unpack a recipe archive into `folder`; returns the parameters in its model-config.yaml."""
-    with zipfile.ZipFile(archive) as packed:
-        packed.extractall(folder)
-    content: dict[str, Any] = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    parameters: dict[str, Any] = content["recipe"]
-    return parameters
 
 
 def _package(spec: str, target: Path, *, weights: str, seed: int) -> None:

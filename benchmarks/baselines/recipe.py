@@ -10,7 +10,6 @@ from benchmarks.baselines.archives import recipe
 from benchmarks.baselines.contender import Run, Stopwatch, top_five
 from benchmarks.baselines.recipe_handler import RecipeHandler
 from handlers.archive import ArchiveInfo
-from handlers.specs import get_spec
 
 
 class Recipe:
@@ -18,7 +17,7 @@ class Recipe:
 
     def __init__(self, model_dir: Path) -> None:
         self._handler = RecipeHandler()
-        self._handler.load(model_dir, recipe(get_spec(ArchiveInfo.read(model_dir).spec)))
+        self._handler.load(model_dir, recipe(ArchiveInfo.read(model_dir)))
 
     def prepare(self, video: bytes) -> None:
         """Nothing is known beforehand."""

@@ -41,7 +41,9 @@ class RecipeHandler:
         self._alpha: int | None = recipe["alpha"]
         self._clip_duration_sec = recipe["num_frames"] * recipe["sampling_rate"] / recipe["frames_per_second"]
         # The hub builds X3D without an activation in its head since 2022; the released package still has one.
-        arguments = {"head_activation": None} if recipe["model"].startswith("x3d") else {}
+        arguments: dict[str, Any] = {"model_num_class": recipe["num_classes"]}
+        if recipe["model"].startswith("x3d"):
+            arguments["head_activation"] = None
         self._model = getattr(hub, recipe["model"])(pretrained=False, **arguments)
         self._model.load_state_dict(load_file(folder / "weights.safetensors"))
         self._model = self._model.eval()

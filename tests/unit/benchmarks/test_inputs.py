@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from av.video.frame import PictureType
 
-from benchmarks.baselines.archives import recipe
+from benchmarks.baselines.archives import HUB_MODELS, recipe
 from benchmarks.baselines.contender import Stopwatch, top_five
 from benchmarks.baselines.ffmpeg_libraries import library_path, plain_name
 from benchmarks.baselines.process import CONTENDERS, create
 from benchmarks.videos import VIDEOS, BenchmarkVideo, describe_video, encode, ensure_video, frames
-from handlers.specs import SPECS, get_spec
+from handlers.archive import ArchiveInfo, WeightsInfo
+from handlers.errors import InvalidConfig
+from handlers.specs import Head, get_spec
 
 SMALL = BenchmarkVideo(name="160x120", width=160, height=120, duration_sec=2, bit_rate_kbps=150)
 
@@ -76,12 +78,26 @@ def test_description_is_of_the_file(tmp_path: Path) -> None:
     assert len(about["sha256"]) == 64
 
 
-@pytest.mark.parametrize("name", sorted(SPECS))
+def archive_info(spec: str, head: Head = "pytorchvideo") -> ArchiveInfo:
+    weights = WeightsInfo(kind="random", source=None, sha256="0", seed=0)
+    return ArchiveInfo(
+        spec=spec, name=spec, version="1.0", num_classes=7, head=head, weights=weights, package_version="0.1"
+    )
+
+
+@pytest.mark.parametrize("name", HUB_MODELS)
 def test_the_recipes_parameters_are_the_specs(name: str) -> None:
-    spec, parameters = get_spec(name), recipe(get_spec(name))
+    spec, parameters = get_spec(name), recipe(archive_info(name))
+    assert parameters["num_classes"] == 7
     duration = parameters["num_frames"] * parameters["sampling_rate"] / parameters["frames_per_second"]
     assert duration == spec.clip_duration_sec
     assert (parameters["side_size"], parameters["crop_size"]) == (spec.short_side, spec.crop_size)
+
+
+@pytest.mark.parametrize(("spec", "head"), [("camera_motion", "pytorchvideo"), ("x3d_s", "mmaction2")])
+def test_no_recipe_for_models_that_the_hub_does_not_have(spec: str, head: Head) -> None:
+    with pytest.raises(InvalidConfig, match="there is no recipe"):
+        recipe(archive_info(spec, head))
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,19 @@ def test_what_was_not_measured_is_neither_met_nor_missed() -> None:
         assert target["note"].startswith("not measured")
 
 
+def test_fewer_clients_do_not_measure_throughput() -> None:
+    result = make_result()
+    result["load"]["throughput"]["clients"] = 2
+    assert entry(result, "throughput")["met"] is None
+
+
+def test_targets_are_for_one_model() -> None:
+    result = make_result()
+    result["settings"]["model"] = "slow_r50"
+    notes = {target["note"] for target in evaluate_targets(result)}
+    assert notes == {"the targets are for x3d_s, this is slow_r50"}
+
+
 def test_an_absent_torchcodec_is_named_with_its_reason() -> None:
     result = make_result()
     result["stages"]["absent"] = {"torchcodec": "torchcodec does not load"}
