@@ -168,11 +168,7 @@ class _Process:
 
     def begin(self, job: DecodeJob) -> None:
         """Hand the job over; whatever goes wrong with the process is the job's error and is not raised."""
-        try:
-            if self._popen.poll() is not None:  # killed while it was idle, which is no fault of this job
-                self._replace()
-            self.await_ready()
-        except (SetupError, OSError):
+        if not self._is_alive() and not self._is_alive(after_replacing=True):
             job.error = InternalError("the decoding process could not be started; try again")
             return
         self._shape = views_shape(self._spec, job.sampling.num_crops)
@@ -191,6 +187,16 @@ class _Process:
             self.connection.send_bytes(json.dumps(message).encode())
         except OSError:
             self.fail(InternalError("the decoding process is gone; try again"))
+
+    def _is_alive(self, *, after_replacing: bool = False) -> bool:
+        """Whether the process is there and ready; it may have been killed while it was idle."""
+        try:
+            if after_replacing:
+                self._replace()
+            self.await_ready()
+        except (SetupError, OSError):
+            return False
+        return self._popen.poll() is None
 
     def read_all(self) -> None:
         """Take every message that waits."""

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from handlers.archive import OPENVINO_FILE, WEIGHTS_FILE, ArchiveInfo
 from handlers.config import HandlerConfig, Precision
 from handlers.errors import RuntimeUnavailable
-from handlers.models import load_model
 from handlers.specs import ModelSpec
 
 Pathways = Sequence[NDArray[np.float32]]
@@ -28,7 +27,7 @@ Logits = NDArray[np.float32]
 _GPU_BATCH = 32  # views in one forward on a GPU, at most
 _CPU_BATCH = 8  # likewise for torch on a CPU, where more only takes memory
 _TORCH_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_OPENVINO_TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+_OPENVINO_TYPES = {"float32": "f32", "bfloat16": "bf16"}
 
 
 class Runtime(Protocol):
@@ -88,6 +87,8 @@ class TorchRuntime:
         device: str,
         compiled: bool,
     ) -> None:
+        from handlers.models import load_model  # seconds of imports that OpenVINO's workers do without
+
         self._device, self._precision, self._threads = torch.device(device), precision, threads
         self._name = "compile" if compiled else "eager"
         if precision == "float16" and self._device.type == "cpu":
@@ -123,7 +124,7 @@ class TorchRuntime:
             "device": str(self._device),
             "precision": self._precision,
             "threads": self._threads,
-            "version": torch.__version__,
+            "runtime_version": torch.__version__,
         }
 
     def close(self) -> None:
@@ -145,6 +146,8 @@ class OpenVinoRuntime:
         openvino = _openvino()
         if openvino is None:
             raise RuntimeUnavailable("runtime openvino needs the openvino package; install it or use runtime auto")
+        if precision == "float16":
+            raise RuntimeUnavailable("runtime openvino computes in float32 or bfloat16 on a CPU, not in float16")
         if device != "cpu":
             raise RuntimeUnavailable(f"runtime openvino runs on a CPU, not on {device}; use runtime auto or eager")
         if archive.openvino is None or not (model_dir / OPENVINO_FILE).is_file():
@@ -182,7 +185,7 @@ class OpenVinoRuntime:
             "device": "cpu",
             "precision": self._precision,
             "threads": self._threads,
-            "version": self._version,
+            "runtime_version": self._version,
         }
 
     def close(self) -> None:
