@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +39,36 @@ def command(name: str, *arguments: str | Path) -> list[str]:
     return [sys.executable, "-W", "ignore", "-m", f"scripts.{name}", *map(str, arguments)]
 
 
-def run(
-    name: str, *arguments: str | Path, timeout_sec: float = 300, check: bool = True
-) -> subprocess.CompletedProcess[str]:
-    """`python -m scripts.NAME ARGUMENTS` from the repository."""
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(name: str, *arguments: str | Path, status: int = 0) -> Done:
+    """What `python -m scripts.NAME ARGUMENTS` does, in this process, which has torch loaded already."""
+    main = import_module(f"scripts.{name}").main
+    handler = signal.getsignal(signal.SIGTERM)
+    stdout, stderr = io.StringIO(), io.StringIO()
+    try:
+        with redirect_stdout(stdout), redirect_stderr(stderr):
+            code = main([str(argument) for argument in arguments])
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert code == status, f"{name} {arguments}\n{stdout.getvalue()}\n{stderr.getvalue()}"
+    return Done(code, stdout.getvalue(), stderr.getvalue())
+
+
+def run_apart(name: str, *arguments: str | Path, timeout_sec: float = 600) -> Done:
+    """The same in a process of its own."""
     done = subprocess.run(
         command(name, *arguments), cwd=REPOSITORY, capture_output=True, text=True, timeout=timeout_sec, check=False
     )
-    assert not check or done.returncode == 0, f"{done.args}\n{done.stdout}\n{done.stderr}"
-    return done
+    assert done.returncode == 0, f"{done.args}\n{done.stdout}\n{done.stderr}"
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
 def run_and_kill(name: str, *arguments: str | Path, when: Callable[[], bool], timeout_sec: float = 300) -> None:

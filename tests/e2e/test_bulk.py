@@ -123,7 +123,7 @@ def test_a_killed_evaluation_ends_in_the_same_bytes(arguments: list[str | Path],
     assert 3 <= done < COUNT / 2
     content = killed.read_bytes()
     killed.write_bytes(content[:-7])  # and the last line was cut short
-    assert run("evaluate", *arguments, "--out", killed, "--limit", "5", check=False).returncode == 1
+    run("evaluate", *arguments, "--out", killed, "--limit", "5", status=1)
     run("evaluate", *arguments, "--out", killed)
     assert killed.read_bytes() == whole.read_bytes()
     run("evaluate", *arguments, "--out", killed)  # complete: nothing is computed again
@@ -219,8 +219,7 @@ def test_failures_are_rows_and_videos_can_be_added(videos: Videos, x3d_xs_archiv
         "gone.mp4": "MissingFile",
         good.name: None,
     }
-    other = run("classify", x3d_xs_archive, good, "--out", out, "--format", "parquet", "--views", "2x1", check=False)
-    assert other.returncode == 1
+    other = run("classify", x3d_xs_archive, good, "--out", out, "--format", "parquet", "--views", "2x1", status=1)
     assert "holds rows of another options" in other.stderr
 
 
@@ -247,7 +246,6 @@ def test_two_worker_processes_give_the_same_rows(
     ],
 )
 def test_refusals_are_one_sentence(x3d_xs_archive: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
-    done = run("classify", *(text.format(archive=x3d_xs_archive, tmp=tmp_path) for text in arguments), check=False)
-    assert done.returncode == 1
+    done = run("classify", *(text.format(archive=x3d_xs_archive, tmp=tmp_path) for text in arguments), status=1)
     assert message in done.stderr
     assert "Traceback" not in done.stderr

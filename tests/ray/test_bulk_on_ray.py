@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 from bulk.shards import JOURNAL
-from tests.e2e.bulk_support import REPOSITORY, command, make_videos, rows_of, run, timeless, unfinished_rows, wait_until
+from tests.e2e.bulk_support import (
+    REPOSITORY,
+    command,
+    make_videos,
+    rows_of,
+    run,
+    run_apart,
+    timeless,
+    unfinished_rows,
+    wait_until,
+)
 from tests.ray.conftest import TwoNodes
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -19,7 +29,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 def expected(archive: Path, two_hundred: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The rows of a run on this machine, without Ray."""
     out = tmp_path_factory.mktemp("expected") / "out"
-    run("classify", archive, two_hundred, "--out", out, timeout_sec=600)
+    run("classify", archive, two_hundred, "--out", out)
     return out
 
 
@@ -38,10 +48,9 @@ def test_two_hundred_videos_on_two_nodes(
     two_nodes: TwoNodes, archive: Path, two_hundred: Path, expected: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    done = run(
+    done = run_apart(
         *("classify", archive, two_hundred, "--out", out, "--ray", two_nodes.address, "--format", "parquet"),
         *("--batch-size", "4"),
-        timeout_sec=600,
     )
     assert "200 rows, 200 new, 1 of all failed" in done.stdout
     assert_same_rows(out, expected)
@@ -70,7 +79,9 @@ def test_evaluate_runs_on_the_same_engine(two_nodes: TwoNodes, archive: Path, tm
     (tmp_path / "val.txt").write_text("".join(f"{path.name} {index}\n" for index, path in enumerate(paths)))
     arguments: list[str | Path] = ["--annotations", tmp_path / "val.txt", "--videos", tmp_path / "videos", "--no-plots"]
     run("evaluate", archive, *arguments, "--out", tmp_path / "here.json")
-    run("evaluate", archive, *arguments, "--out", tmp_path / "ray.json", "--ray", two_nodes.address, "--shared-storage")
+    run_apart(
+        "evaluate", archive, *arguments, "--out", tmp_path / "ray.json", "--ray", two_nodes.address, "--shared-storage"
+    )
     here, there = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("here", "ray"))
     assert there["metrics"] == here["metrics"]
     assert [record["video"] for record in there["videos"]] == [path.name for path in paths]

@@ -1,0 +1,73 @@
+"""Evaluation on videos whose label is known for certain: clips rendered with a chosen camera motion.
+
+EVALUATE_CLIPS=500 runs it at full size; rendering a clip takes about a second.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import requests
+
+from scripts._camera_clips import LABELS, make_clip
+from scripts._server import TorchServe
+from tests.e2e.bulk_support import run
+from tests.support.archives import REPOSITORY, package
+
+CLIPS = int(os.environ.get("EVALUATE_CLIPS", "20"))
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def archive(model_store: Path) -> Path:
+    if not (REPOSITORY / "weights" / "camera_motion.safetensors").is_file():
+        pytest.skip("the repository has no weights/camera_motion.safetensors")
+    return package("camera_motion", model_store, "--weights", "published", "--name", "camera_motion_evaluated")
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of clips and their list, val.csv, by name."""
+    folder = tmp_path_factory.mktemp("clips")
+    rows = ["path,label"]
+    for index in range(CLIPS):
+        label = LABELS[index % len(LABELS)]
+        name = f"c{index:03d}.mp4"
+        (folder / name).write_bytes(make_clip(label, seed=10_000 + index, strength=0.3 + 0.4 * (index % 3) / 2))
+        rows.append(f"{name},{label}")
+    (folder / "val.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def test_accuracy_is_the_servers(server: TorchServe, archive: Path, clips: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r.json"
+    run("evaluate", archive, "--annotations", clips / "val.csv", "--videos", clips, "--out", out, "--no-plots")
+    result = json.loads(out.read_text())
+    server.register(archive.name)
+    right = 0
+    for record in result["videos"]:
+        answer = requests.post(
+            f"{server.inference_url}/predictions/{archive.stem}",
+            data=(clips / record["video"]).read_bytes(),
+            headers={**server.headers(), "Content-Type": "video/mp4"},
+            timeout=60,
+        )
+        assert answer.status_code == 200, answer.text
+        first = next(iter(answer.json()))
+        right += first == LABELS[record["label"]]
+        assert first == LABELS[record["samples"][0]["predicted"]]
+    assert result["counts"]["scored"] == CLIPS
+    assert result["metrics"]["top1_accuracy"]["value"] == right / CLIPS
+    assert right / CLIPS > 0.7  # chance is 0.1
+
+
+def test_ten_by_three_views(archive: Path, clips: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r.json"
+    options = ("--views", "10x3", "--limit", "10", "--average-clips", "none", "--no-plots")
+    run("evaluate", archive, "--annotations", clips / "val.csv", "--videos", clips, "--out", out, *options)
+    result = json.loads(out.read_text())
+    assert result["counts"] == {"annotated": 10, "scored": 10, "missing": 0, "broken": 0, "samples": 300}
