@@ -231,21 +231,22 @@ class ExampleSource:
 
     def __init__(
         self,
-        seed: int,
+        seed: int | list[int],
         spec: ModelSpec,
         *,
         encoded_share: float,
         encode_every: int,
         textures: int,
         ease_in: int = 0,
+        made: int = 0,
     ) -> None:
-        """The first `ease_in` examples grow from easy to what is wanted."""
+        """The first `ease_in` examples grow from easy to what is wanted; `made` of them were made before."""
         self._rng = np.random.default_rng(seed)
         self._spec = spec
         self._encoded_share, self._encode_every, self._ease_in = encoded_share, encode_every, ease_in
         self._textures = [Texture(make_texture(self._rng)) for _ in range(textures)]
         self._encoded: list[Example] = []
-        self._made = 0
+        self._made = made
 
     def next(self) -> Example:
         """A fresh rendered clip, or one of the encoded ones in a random symmetry."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,12 +17,14 @@ from tqdm import tqdm
 from handlers.models import build_model
 from handlers.specs import get_spec
 from scripts.camera_motion.clips import ExampleSource, sized_spec, to_input
+from scripts.camera_motion.depthwise import speed_up
 from scripts.camera_motion.motion import LABELS
 from scripts.camera_motion.team import Team, run_team
 
 PEAK_LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 0.02
 WARM_UP = 0.04  # part of the run
+BRANCH_SCALE = 0.5  # of a residual branch at the start
 HEAD = "blocks.5"
 """The classification head's name in pytorchvideo's X3D."""
 
@@ -41,10 +43,10 @@ class Phase:
 
 
 DEFAULT_PHASES = (
-    Phase(size=64, clips=60_000, batch=16, encoded_share=0.15, encode_every=200, ease_in=2_500),
-    Phase(size=96, clips=11_000, batch=16, encoded_share=0.2, encode_every=100),
-    Phase(size=128, clips=5_000, batch=12, encoded_share=0.25, encode_every=60),
-    Phase(size=182, clips=2_800, batch=8, encoded_share=0.4, encode_every=16),
+    Phase(size=64, clips=36_000, batch=16, encoded_share=0.15, encode_every=200, ease_in=1_500),
+    Phase(size=96, clips=10_000, batch=16, encoded_share=0.2, encode_every=100),
+    Phase(size=128, clips=4_000, batch=12, encoded_share=0.25, encode_every=60),
+    Phase(size=182, clips=2_400, batch=8, encoded_share=0.4, encode_every=16),
 )
 SMOKE_PHASES = (
     Phase(size=32, clips=16, batch=8, encoded_share=0.2, encode_every=8),
@@ -68,15 +70,6 @@ class Settings:
     resume: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """The model in eval mode, the clips seen at each size, and the minutes it took."""
-
-    model: nn.Module
-    clips_per_size: dict[int, int]
-    minutes: float
-
-
 Item = tuple[torch.Tensor, int, torch.Tensor]
 """Pictures (3, T, S, S), class id, the camera's steps ((T - 1) * 4,)."""
 
@@ -88,19 +81,20 @@ class _Stream(IterableDataset[Item]):
     learning, and cancels out of the gradient.
     """
 
-    def __init__(self, phase: Phase, seed: int, textures: int) -> None:
-        self._phase, self._seed, self._textures = phase, seed, textures
+    def __init__(self, phase: Phase, seed: int, textures: int, made: int) -> None:
+        self._phase, self._seed, self._textures, self._made = phase, seed, textures, made
 
     def __iter__(self) -> Iterator[Item]:
         worker = get_worker_info()
         phase, spec = self._phase, sized_spec(self._phase.size)
         source = ExampleSource(
-            self._seed * 1000 + phase.size + 7919 * (worker.id if worker else 0),  # rank is part of the seed
+            [self._seed, phase.size, worker.id if worker else 0, self._made],
             spec,
             encoded_share=phase.encoded_share,
             encode_every=phase.encode_every,
             textures=self._textures,
             ease_in=phase.ease_in,
+            made=self._made,
         )
         while True:
             example = source.next()
@@ -118,7 +112,22 @@ def new_model() -> nn.Module:
     outputs = len(LABELS) + 4 * (spec.num_frames - 1)
     model = build_model(spec, num_classes=outputs, head="pytorchvideo").requires_grad_(True)
     model.get_submodule(f"{HEAD}.dropout").p = 0.1
+    _awaken(model)
     return model
+
+
+def _awaken(model: nn.Module) -> None:
+    """Give the builder's first weights a start from which motion is found soon.
+
+    It begins with every residual branch scaled by zero, which keeps the only convolutions that relate places at
+    different times out of the first thousands of steps; and it scales depthwise kernels as if each output summed all
+    channels, so that a step of Adam's is a tenth of such a kernel.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.BatchNorm3d) and name.endswith("branch2.norm_c"):
+            nn.init.constant_(module.weight, BRANCH_SCALE)
+        elif isinstance(module, nn.Conv3d) and module.groups == module.in_channels > 1:
+            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
 
 
 def pool_globally(model: nn.Module, fixed_pool: nn.Module | None) -> nn.Module:
@@ -152,13 +161,14 @@ class _Clock:
         self._work = sum(phase.clips * phase.size**2 for phase in settings.phases)
         self._started = time.monotonic()
         self._offset = 0.0
+        self._minutes_before = 0.0
 
     @property
     def minutes(self) -> float:
-        return (time.monotonic() - self._started) / 60
+        return self._minutes_before + (time.monotonic() - self._started) / 60
 
-    def resume_at(self, progress: float) -> None:
-        self._offset = progress
+    def resume_at(self, progress: float, minutes: float) -> None:
+        self._offset, self._minutes_before = progress, minutes
 
     def end_of(self, index: int) -> float:
         """Progress at which phase `index` is over; a clip's work grows with its area."""
@@ -170,7 +180,8 @@ class _Clock:
         by_clips = start + (self.end_of(index) - start) * min(1.0, clips / phase.clips)
         if self._minutes is None:
             return by_clips
-        return max(by_clips, self._offset + (1 - self._offset) * self.minutes / self._minutes)
+        part = (self.minutes - self._minutes_before) / self._minutes
+        return max(by_clips, self._offset + (1 - self._offset) * part)
 
 
 def train(settings: Settings) -> None:
@@ -181,26 +192,40 @@ def train(settings: Settings) -> None:
 def _train(settings: Settings, team: Team) -> None:
     torch.manual_seed(settings.seed)
     model = new_model().to(settings.device).to(memory_format=torch.channels_last_3d)
+    if settings.device.type == "cpu":
+        speed_up(model)
     optimizer = torch.optim.AdamW(_groups(model), lr=PEAK_LEARNING_RATE, betas=(0.9, 0.99))
     clock = _Clock(settings)
-    first = 0
-    if settings.resume is not None:
-        saved = torch.load(settings.resume, weights_only=True)
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        first = saved["phase"]
-        clock.resume_at(saved["progress"])
+    state = _resume(settings, model, optimizer, clock)
     fixed_pool = pool_globally(model, None)
-    seen: dict[int, int] = {}
-    for index, phase in enumerate(settings.phases):
-        last = index == len(settings.phases) - 1
-        if last:
+    for index in range(len(settings.phases)):
+        if index == len(settings.phases) - 1:
             pool_globally(model, fixed_pool)
-        if index >= first:
-            seen[phase.size] = _run_phase(model, optimizer, clock, settings, team, index)
-    settle_batch_norms(model, settings, batches=2 if len(seen) and phase.clips < 100 else 60)
+        if index >= state.phase:
+            state = replace(state, phase=index)
+            _run_phase(model, optimizer, clock, settings, team, state)
+    settle_batch_norms(model, settings, batches=max(2, min(60, settings.phases[-1].clips // 16)))
     if team.leads and settings.result is not None:
-        torch.save({"model": served_state(model), "seen": seen, "minutes": clock.minutes}, settings.result)
+        torch.save({"model": served_state(model), "seen": state.seen, "minutes": clock.minutes}, settings.result)
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """Where a run is: its phase, and the clips seen at each size."""
+
+    phase: int = 0
+    seen: dict[int, int] = field(default_factory=dict)
+
+
+def _resume(settings: Settings, model: nn.Module, optimizer: torch.optim.Optimizer, clock: _Clock) -> _State:
+    """The saved state, loaded into model and optimizer; the beginning where nothing is to be resumed."""
+    if settings.resume is None:
+        return _State()
+    saved = torch.load(settings.resume, weights_only=True)
+    model.load_state_dict(saved["model"])
+    optimizer.load_state_dict(saved["optimizer"])
+    clock.resume_at(saved["progress"], saved["minutes"])
+    return _State(saved["phase"], saved["seen"])
 
 
 def _groups(model: nn.Module) -> list[dict[str, object]]:
@@ -210,36 +235,63 @@ def _groups(model: nn.Module) -> list[dict[str, object]]:
     return [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
 
 
-def _loader(phase: Phase, settings: Settings, seed: int) -> DataLoader[Item]:
-    stream = _Stream(phase, seed, settings.textures)
+def _loader(phase: Phase, settings: Settings, seed: int, made: int = 0) -> DataLoader[Item]:
+    stream = _Stream(phase, seed, settings.textures, made)
     prefetch = 6 if settings.workers else None
     return DataLoader(stream, batch_size=phase.batch, num_workers=settings.workers, prefetch_factor=prefetch)
 
 
 def _run_phase(
-    model: nn.Module, optimizer: torch.optim.Optimizer, clock: _Clock, settings: Settings, team: Team, index: int
-) -> int:
-    """One phase; answers the clips seen."""
-    phase, clips, right, loss_sum = settings.phases[index], 0, 0.0, 0.0
+    model: nn.Module, optimizer: torch.optim.Optimizer, clock: _Clock, settings: Settings, team: Team, state: _State
+) -> None:
+    """The phase that the state is in; its clips are counted there."""
+    index, phase = state.phase, settings.phases[state.phase]
+    clips, recent = state.seen.get(phase.size, 0), _Recent()
+    made = clips // (2 * team.size)
     saved = time.monotonic()
     model.train()
-    with tqdm(total=phase.clips, unit="clip", desc=f"{phase.size} px", mininterval=2.0, disable=not team.leads) as bar:
-        for pictures, labels, steps in _loader(phase, settings, settings.seed * 100 + team.rank):
+    with tqdm(
+        total=phase.clips, initial=clips, unit="clip", desc=f"{phase.size} px", mininterval=2.0, disable=not team.leads
+    ) as bar:
+        for pictures, labels, steps in _loader(phase, settings, settings.seed * 100 + team.rank, made):
             progress = team.agree(clock.progress(index, clips))
             if progress >= clock.end_of(index) - 1e-9:
                 break
             loss, correct = _step(model, optimizer, team, pictures, labels, steps, learning_rate(progress))
             clips += len(labels) * team.size
-            weight = 0.02 if clips > 1000 else 0.1
-            right += weight * (correct - right)
-            loss_sum += weight * (loss - loss_sum)
-            bar.set_postfix(loss=f"{loss_sum:.3f}", accuracy=f"{right:.1%}", progress=f"{progress:.1%}", refresh=False)
+            state.seen[phase.size] = clips
+            recent.add(loss, correct)
+            bar.set_postfix(recent.shown(), progress=f"{progress:.1%}", refresh=False)
             bar.update(len(labels) * team.size)
             if team.leads and settings.checkpoint is not None and time.monotonic() - saved > 60:
                 saved = time.monotonic()
-                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-                torch.save({**state, "phase": index, "progress": progress}, settings.checkpoint)
-    return clips
+                _save(settings.checkpoint, model, optimizer, state, progress, clock.minutes)
+
+
+class _Recent:
+    """Mean loss and accuracy of the last hundred steps or so."""
+
+    def __init__(self) -> None:
+        self._steps, self._loss, self._accuracy = 0, 0.0, 0.0
+
+    def add(self, loss: float, accuracy: float) -> None:
+        self._steps += 1
+        weight = max(0.01, 1 / self._steps)
+        self._loss += weight * (loss - self._loss)
+        self._accuracy += weight * (accuracy - self._accuracy)
+
+    def shown(self) -> dict[str, str]:
+        return {"loss": f"{self._loss:.3f}", "accuracy": f"{self._accuracy:.1%}"}
+
+
+def _save(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: _State, progress: float, minutes: float
+) -> None:
+    """Everything that `_resume` needs; written whole or not at all."""
+    partial_path = path.with_suffix(".partial")
+    where = {"phase": state.phase, "seen": state.seen, "progress": progress, "minutes": minutes}
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), **where}, partial_path)
+    partial_path.replace(path)
 
 
 def _step(
