@@ -5,6 +5,7 @@
     outcomes.py      one video's outcome: scores or an error, as a value that JSON and Arrow can carry
     work.py          one worker: batches of files -> outcomes, decoding the next batch while the model has this one
     engines.py       where workers run: in this process, or in several of them
+    cores.py         keeps a worker of a cluster to the cores it was promised
     ray_engine.py    where workers run: actors on a Ray cluster, through Ray Data; the only module that imports ray
     archives.py      spec or .mar -> an unpacked archive, with a worker's share of the machine written into its settings
     journal.py       append-only record of finished batches; survives a kill at any byte

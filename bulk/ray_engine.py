@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 import bulk
 import handlers
 from bulk.archives import WorkerShare
+from bulk.cores import claim_cores
 from bulk.engines import TASK_BATCHES, Worker, WorkerLost, WorkerPlan
 from bulk.files import VideoFile
 from bulk.outcomes import Outcome, ScoringOptions
@@ -152,6 +153,7 @@ class _Actor:
 
     def __init__(self, archive: Any, cpus: int, options: ScoringOptions) -> None:
         self._options = options
+        self._claims = claim_cores(cpus)  # before anything that starts threads or processes
         with tempfile.TemporaryDirectory(prefix="bulk-archive-") as folder:
             path = Path(folder) / "model.mar"
             path.write_bytes(ray.get(archive).tobytes())
