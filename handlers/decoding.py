@@ -101,10 +101,18 @@ class VideoFile:
             "max_pixels": str(limits.max_frame_pixels),
             "probesize": str(limits.probe_bytes),
         }
-        with _av_errors():
-            self._container: Any = av.open(
-                _ReadOnlyFile(self._payload), format=self.kind.demuxer, options=options, metadata_errors="replace"
-            )
+        try:
+            with _av_errors():
+                self._container: Any = av.open(
+                    _ReadOnlyFile(self._payload), format=self.kind.demuxer, options=options, metadata_errors="replace"
+                )
+        except UndecodableVideo as error:
+            if isinstance(error.__cause__, MemoryError):  # FFmpeg's answer to too many streams, too
+                raise UndecodableVideo(
+                    f"this file has more than {limits.max_streams} streams, or an index that needs more memory than "
+                    "is allowed"
+                ) from error
+            raise
         self._is_fresh = True
         try:
             self._stream: Any = self._pick_stream()

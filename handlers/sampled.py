@@ -117,11 +117,16 @@ class SampledVideo:
             )
 
     def _sampling_duration(self) -> Fraction:
-        """Seconds over which several windows are spread: the stream's own, else the last frame's timestamp."""
+        """Seconds over which several windows are spread: the stream's own, else up to the last frame's timestamp.
+
+        A raw stream has no timestamps; there the frames count.
+        """
         header = self.file.header_duration()
         if header is not None:
             return header
         table, _ = self._scan(None)
+        if self.file.kind.elementary:
+            return len(table.pts) / self.file.frame_rate
         shown = table.shown()
         if not shown:
             raise EmptyClip("this video holds no frame")

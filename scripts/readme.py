@@ -1,7 +1,7 @@
 """Write the generated tables of README.md: models from their specs, speed from a benchmark's result file.
 
-    python -m scripts.readme            rewrite the tables
-    python -m scripts.readme --check    exit with 1 if they are stale; a test does this
+python -m scripts.readme            rewrite the tables
+python -m scripts.readme --check    exit with 1 if they are stale; a test does this
 """
 
 from __future__ import annotations

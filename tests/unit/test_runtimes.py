@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _create(model_dir: Path, *, info: ArchiveInfo = INFO, device: str = "cpu", **settings: object) -> Runtime:
+def _create(model_dir: Path, *, info: ArchiveInfo = INFO, device: str = "cpu", **settings: Any) -> Runtime:
     config = HandlerConfig.from_mapping({"spec": info.spec, **settings})
     return create_runtime(get_spec(info.spec), config, info, model_dir, device=device)
 
@@ -108,7 +109,7 @@ def test_eager_bfloat16_is_near_and_says_so(model_dir: Path) -> None:
         ({"runtime": "openvino"}, "cuda:0", "runs on a CPU, not on cuda:0"),
     ],
 )
-def test_what_cannot_work_is_refused(model_dir: Path, settings: dict[str, str], device: str, words: str) -> None:
+def test_what_cannot_work_is_refused(model_dir: Path, settings: dict[str, Any], device: str, words: str) -> None:
     with pytest.raises(RuntimeUnavailable, match=words):
         _create(model_dir, device=device, **settings)
 

@@ -13,7 +13,15 @@ from handlers import sampled
 from handlers.assembly import VideoReader
 from handlers.clips import Sampling
 from handlers.encoded_video import EncodedVideoReader, open_encoded_video
-from handlers.errors import EmptyClip, FrameTooLarge, InvalidOption, RequestError, UnsupportedVideo, VideoTooLong
+from handlers.errors import (
+    EmptyClip,
+    FrameTooLarge,
+    InvalidOption,
+    RequestError,
+    UndecodableVideo,
+    UnsupportedVideo,
+    VideoTooLong,
+)
 from handlers.limits import Limits
 from handlers.specs import get_spec
 from handlers.views import plan_windows
@@ -176,3 +184,16 @@ def _audio_only() -> bytes:
         output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
     return file.getvalue()
+
+
+def test_a_raw_stream_is_as_long_as_its_frames_take() -> None:
+    payload = make_video(VideoPlan(container="h264", num_frames=90, fps=Fraction(25)))
+    frames, video = sampled_frames(payload, XS, Sampling(num_clips=3))
+    assert sorted(frames) == [0, 1, 2]
+    assert len({tuple(clip) for clip in frames.values()}) == 3
+    assert video.report(decode_ms=0, transform_ms=0).duration_sec == pytest.approx(90 / 25)
+
+
+def test_too_many_streams_are_named(h264_video: bytes) -> None:
+    with pytest.raises(UndecodableVideo, match="more than 1 streams"):
+        _views(_reader(make_video(VideoPlan(audio=True)), max_streams=1), Sampling())

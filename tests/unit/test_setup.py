@@ -161,7 +161,7 @@ def test_stop_without_an_environment_installs_nothing(tmp_path: Path) -> None:
 def test_offline_without_cached_weights_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(_quickstart, "MODEL_STORE", tmp_path / "store")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    with pytest.raises(QuickstartError, match="X3D_S.*--offline"):
+    with pytest.raises(QuickstartError, match=r"X3D_S.*--offline"):
         build("x3d_s", offline=True)
     assert not (tmp_path / "store" / "x3d_s.mar").exists()
 
