@@ -116,18 +116,10 @@ def _serve(
     except Exception as error:  # noqa: BLE001  whatever a stranger's bytes provoke is that request's failure
         answer = {"error": InternalError.__name__, "message": f"decoding failed unexpectedly: {type(error).__name__}"}
     payload.release()
+    gc.collect()  # pictures in reference cycles would count against the memory of the jobs to come
     if mapped is not None:
-        _unmap(mapped)
+        mapped.close()
     connection.send_bytes(json.dumps(answer).encode())
-
-
-def _unmap(mapped: mmap.mmap) -> None:
-    """Close it now: the next job needs its descriptor."""
-    try:
-        mapped.close()
-    except BufferError:  # something in a reference cycle still looks at it
-        gc.collect()
-        mapped.close()
 
 
 def _decode(

@@ -71,6 +71,7 @@ class VideoFile:
         self.warnings: list[str] = []
         self._reformatter = VideoReformatter()
         self._size: tuple[int, int] | None = None
+        self._orientation: Orientation | None = None
         self._open()
 
     def close(self) -> None:
@@ -239,7 +240,10 @@ class VideoFile:
         """The frame as RGB, by swscale, as PyAV's `to_rgb` has it; one converter serves all frames of a video."""
         self._check_size(frame.width, frame.height)
         with _av_errors():
-            orientation = _orientation(frame) if self._autorotate else UPRIGHT
+            if self._orientation is None:
+                # Asked of one frame only: what it answers holds the frame in a reference cycle.
+                self._orientation = _orientation(frame) if self._autorotate else UPRIGHT
+            orientation = self._orientation
             rgb = self._reformatter.reformat(frame, format="rgb24", threads=1)
             plane: Any = rgb.planes[0]
             pixels = np.frombuffer(plane, dtype=np.uint8)[: plane.line_size * rgb.height]
