@@ -28,6 +28,9 @@ CSS = """
 #va-video video { max-height: 46vh; }
 /* Cutting a video loads a program from another site; videos are sent whole. */
 #va-video button[aria-label*="trim" i], #va-video button[title*="trim" i] { display: none; }
+#va-classify { background: #2f5fd8; color: #fff; }
+#va-classify:hover { background: #254fb8; }
+#va-refresh { width: fit-content; flex: none; align-self: flex-start; }
 .va-hint { color: var(--va-quiet); }
 .va-error {
   border: 1px solid #c23b33; background: color-mix(in srgb, #c23b33 12%, var(--body-background-fill));

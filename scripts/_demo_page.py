@@ -98,7 +98,7 @@ class Page:
             end_sec=end_sec or 0.0,
             average=average,
         )
-        line = curl_line(self._client.url, Path(video), form, key_file=self._key_file)
+        line = gr.Code(curl_line(self._client.url, Path(video), form, key_file=self._key_file), visible=True)
         try:
             answer = ask(self._client, Path(video), form)
         except ClientError as error:
@@ -146,6 +146,7 @@ def build(settings: PageSettings) -> gr.Blocks:
                     wrap_lines=True,
                     show_line_numbers=False,
                     elem_id="va-curl",
+                    visible=False,
                 )
         listed = [model, version, status]
         blocks.load(page.models, None, listed, api_visibility="private", show_progress="hidden")
@@ -169,18 +170,18 @@ def build(settings: PageSettings) -> gr.Blocks:
 def _form() -> tuple[gr.Dropdown, gr.Dropdown, gr.Button, list[Any]]:
     """Model, version, the button that lists them again, and the other fields in the order of `Page.classify`."""
     with gr.Row():
-        model = gr.Dropdown(label="Model", choices=[], interactive=True, elem_id="va-model", min_width=140)
-        version = gr.Dropdown(label="Version", choices=[], interactive=True, elem_id="va-version", min_width=140)
+        model = gr.Dropdown(label="Model", choices=[], interactive=True, elem_id="va-model", min_width=160)
+        version = gr.Dropdown(label="Version", choices=[], interactive=True, elem_id="va-version", min_width=160)
     refresh = gr.Button("List the models again", size="sm", variant="secondary", elem_id="va-refresh")
     mode = gr.Radio(_MODES, value="timeline", label="Look at the video as", elem_id="va-mode")
     with gr.Row():
-        stride_sec = gr.Number(1.0, label="One window every ... seconds", minimum=0.04, min_width=140)
-        num_clips = gr.Slider(1, 20, 1, step=1, label="Clips, spread over the video", visible=False, min_width=140)
-        top_k = gr.Slider(1, 20, 5, step=1, label="Labels", min_width=140)
+        stride_sec = gr.Number(1.0, label="One window every ... seconds", minimum=0.04, min_width=160)
+        num_clips = gr.Slider(1, 20, 1, step=1, label="Clips, spread over the video", visible=False, min_width=160)
+        top_k = gr.Slider(1, 20, 5, step=1, label="Labels", min_width=160)
     with gr.Accordion("More", open=False):
         with gr.Row():
-            start_sec = gr.Number(0, label="From second", minimum=0, min_width=120)
-            end_sec = gr.Number(0, label="To second (0: the end)", minimum=0, min_width=120)
+            start_sec = gr.Number(0, label="From second", minimum=0, min_width=160)
+            end_sec = gr.Number(0, label="To second (0: the end)", minimum=0, min_width=160)
         num_crops = gr.Radio([("The centre", 1), ("The whole frame, three crops", 3)], value=1, label="Crops")
         average = gr.Radio([("Probabilities", "prob"), ("Scores", "score")], value="prob", label="Average of")
     mode.change(

@@ -1,0 +1,59 @@
+"""A headless Chromium for the demo page's tests and pictures: the system's own, with a fresh profile each time."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+# No sandbox: containers run as root. The rest keeps the browser itself from talking to anyone.
+_ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+# A camera that shows a moving test picture, allowed without asking.
+_FAKE_CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+
+
+class NoBrowser(RuntimeError):
+    """Playwright or Chromium is missing; the message says what to install."""
+
+
+def chromium_path() -> str:
+    for name in _NAMES:
+        if (path := shutil.which(name)) is not None:
+            return path
+    raise NoBrowser("no Chromium on this machine: apt-get install chromium")
+
+
+@contextlib.contextmanager
+def opened_page(*, width: int = 1280, height: int = 900, dark: bool = False, scale: float = 1) -> Iterator[Any]:
+    """A Playwright page of that size in pixels; the browser is closed and its profile removed afterwards."""
+    path = chromium_path()
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        raise NoBrowser("playwright is not installed: pip install -r requirements/dev.txt") from None
+    with tempfile.TemporaryDirectory() as profile, sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            profile,
+            executable_path=path,
+            args=[*_ARGUMENTS, *_FAKE_CAMERA],
+            headless=True,
+            viewport={"width": width, "height": height},
+            color_scheme="dark" if dark else "light",
+            device_scale_factor=scale,
+        )
+        try:
+            yield context.pages[0]
+        finally:
+            context.close()
