@@ -1,9 +1,15 @@
-"""Picked frames -> the model input of each window, a frame at a time, so that memory follows the windows in flight."""
+"""Picked frames -> the model input of each window, a frame at a time, so that memory follows the windows in flight.
+
+The conversion to RGB and the transform run in a thread of their own, beside the decoder: both leave Python for most of
+their time, so with a second core one hides behind the other.
+"""
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -28,9 +34,12 @@ def views_shape(spec: ModelSpec, num_crops: int) -> tuple[int, int, int, int, in
     return (num_crops, 3, spec.num_frames, spec.crop_size, spec.crop_size)
 
 
+_FRAMES_AHEAD = 2  # decoded frames that may wait for their transform: bounds memory
+
+
 @dataclass(slots=True)
 class _Stopwatch:
-    """Seconds spent in the transform, and waiting for room to put its result."""
+    """Seconds spent in conversion and transform, and by the decoder waiting: for the transform, or for room."""
 
     transform_sec: float = 0.0
     waiting_sec: float = 0.0
@@ -47,6 +56,8 @@ class VideoReader:
         self._watch = _Stopwatch()
         self._video = SampledVideo(payload, spec, limits, autorotate=autorotate)
         self._transforms: dict[tuple[int, int, int, Orientation], FrameTransform] = {}
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._under_way: deque[Future[None]] = deque()
 
     def windows(self, sampling: Sampling) -> Iterator[WindowViews]:
         """Every window's views, in the order in which they are complete. The arrays are those that `allocate` gave."""
@@ -54,6 +65,7 @@ class VideoReader:
         assembler: _Assembler | None = None
         for event in self._video.events(sampling):
             if isinstance(event, ClipsPlanned):
+                self._wait(0)
                 spare = assembler.reclaim() if assembler is not None else []
                 assembler = _Assembler(event.clips, self._spec, sampling.num_crops, self._room(spare))
             elif assembler is not None:
@@ -61,19 +73,36 @@ class VideoReader:
 
     def _advance(self, assembler: _Assembler, event: Event) -> Iterator[WindowViews]:
         if isinstance(event, PickedFrame):
-            for target in assembler.targets(event):
-                started = time.perf_counter()
-                self._transform(event.picture).apply(event.picture.pixels, target)
-                self._watch.transform_sec += time.perf_counter() - started
+            target, copies = assembler.targets(event)
+            self._wait(_FRAMES_AHEAD - 1)
+            self._under_way.append(self._thread.submit(self._apply, event, target, copies))
         elif isinstance(event, ClipDone):
+            self._wait(0)
             yield assembler.finish(event.position)
 
+    def _apply(self, event: PickedFrame, target: Views, copies: list[Views]) -> None:
+        """In the other thread: convert, transform, and repeat the frame where a clip takes it more than once."""
+        started = time.perf_counter()
+        picture = event.picture
+        self._transform(picture).apply(picture.pixels, target)
+        for copy in copies:
+            copy[...] = target
+        self._watch.transform_sec += time.perf_counter() - started
+
+    def _wait(self, most: int) -> None:
+        """Until at most so many frames are under way; raises what their transform raised."""
+        started = time.perf_counter()
+        while len(self._under_way) > most:
+            self._under_way.popleft().result()
+        self._watch.waiting_sec += time.perf_counter() - started
+
     def report(self) -> VideoReport:
-        elapsed = time.perf_counter() - self._started
-        decode_sec = elapsed - self._watch.transform_sec - self._watch.waiting_sec
+        """Call it when `windows` has ended. The two times overlap: decoding goes on while a frame is transformed."""
+        decode_sec = time.perf_counter() - self._started - self._watch.waiting_sec
         return self._video.report(decode_ms=decode_sec * 1e3, transform_ms=self._watch.transform_sec * 1e3)
 
     def close(self) -> None:
+        self._thread.shutdown(cancel_futures=True)
         self._video.close()
 
     def _room(self, spare: list[Views]) -> Allocate:
@@ -123,17 +152,13 @@ class _Assembler:
             for pts in set(clip.picks):
                 self._uses[pts] = self._uses.get(pts, 0) + 1
 
-    def targets(self, event: PickedFrame) -> Iterator[Views]:
-        """Where to write the transformed frame, each (num_crops, 3, S, S)."""
+    def targets(self, event: PickedFrame) -> tuple[Views, list[Views]]:
+        """Where to write the transformed frame, (num_crops, 3, S, S), and where to copy it to."""
         if self._overlap:
             self._kept[event.pts] = np.empty(self._frame_shape, dtype=np.float32)
-            yield self._kept[event.pts]
-            return
-        first_position, first_step = event.places[0]
-        first = self._room(first_position)[:, :, first_step]
-        yield first
-        for position, step in event.places[1:]:
-            self._room(position)[:, :, step] = first
+            return self._kept[event.pts], []
+        first, *others = [self._room(position)[:, :, step] for position, step in event.places]
+        return first, others
 
     def finish(self, position: int) -> WindowViews:
         clip = self._clips[position]

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from handlers.clips import Sampling, VideoReport, Window
@@ -39,11 +40,18 @@ IndexedWindow = tuple[int, Window]
 
 @dataclass(frozen=True, slots=True)
 class PickedFrame:
-    """A frame that clips take: `places` are (index into the plan's clips, position in the clip)."""
+    """A frame that clips take: `places` are (index into the plan's clips, position in the clip).
 
-    picture: Picture
+    `load` converts it to RGB when, and in the thread where, it is called.
+    """
+
+    load: Callable[[], Picture]
     pts: int
     places: tuple[tuple[int, int], ...]
+
+    @property
+    def picture(self) -> Picture:
+        return self.load()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +189,7 @@ class SampledVideo:
                 while order and clips[order[0]].end <= pts:
                     yield check.done(order.pop(0))
                 if pts in check.places:
-                    yield PickedFrame(self.file.picture(frame), pts, tuple(check.places[pts]))
+                    yield PickedFrame(partial(self.file.picture, frame), pts, tuple(check.places[pts]))
             read = wanted.stop
             reached = max(table.pts[wanted.start : wanted.stop])
             while order and clips[order[0]].picks[-1] <= reached:
@@ -267,7 +275,7 @@ class SampledVideo:
         for number, frame in enumerate(self._decode_all(self._seek_target(windows))):
             stamp = stamps[number] if number < len(stamps) else None
             if stamp in places and last_output[stamp] == number:
-                yield PickedFrame(self.file.picture(frame), stamp, tuple(places[stamp]))
+                yield PickedFrame(partial(self.file.picture, frame), stamp, tuple(places[stamp]))
             while order and last_output[clips[order[0]].picks[-1]] <= number:
                 yield ClipDone(order.pop(0))
             if not order:
