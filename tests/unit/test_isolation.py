@@ -120,6 +120,18 @@ def test_too_little_memory_is_an_answer(start: Callable[..., ProcessDecodeServic
     assert [one.type for one in again] == ["ok", "UndecodableVideo", "ok"]
 
 
+def test_large_videos_one_after_another_take_no_more_memory_than_one(
+    start: Callable[..., ProcessDecodeService],
+) -> None:
+    """Every frame is picked, by several windows: what is kept of them would pass the ceiling within a few videos."""
+    service = start(decode_memory_mb=120)
+    pids = service.process_ids()
+    large = make_video(VideoPlan(num_frames=12, width=1280, height=960, options={"preset": "ultrafast"}))
+    for _ in range(25):
+        assert decode(service, large, Sampling(num_clips=4, num_crops=3)).type == "ok"
+    assert service.process_ids() == pids
+
+
 def test_a_process_killed_while_idle_is_replaced(start: Callable[..., ProcessDecodeService], h264_video: bytes) -> None:
     service = start()
     expected = decode(service, h264_video)

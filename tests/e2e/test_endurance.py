@@ -1,0 +1,92 @@
+"""Many requests to one worker: damaged files by the thousand, and memory and files after a thousand good ones.
+
+MUTANTS=20000 and REQUESTS=10000 run longer than the defaults.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from scripts._server import TorchServe
+from tests.support.mutation import mutate
+from tests.support.traffic import Client, resident_bytes
+from tests.unit.test_fuzz import seeds
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+MUTANTS = int(os.environ.get("MUTANTS", "2000"))
+REQUESTS = int(os.environ.get("REQUESTS", "1000"))
+THREADS = 6
+_MOST_GROWTH = 0.03
+_SEED_BYTES = 60_000
+_CHUNK = 200
+
+
+def test_mutants_get_an_answer_or_a_4xx_and_the_worker_stays(
+    server: TorchServe, h264_video: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pids = server.worker_pids("x3d_xs")
+    client = Client(server, "x3d_xs")
+    files = [seed for seed in seeds() if len(seed) < _SEED_BYTES]
+    good = client.post(h264_video)
+    assert good.status == 200
+    statuses: Counter[int] = Counter()
+    started = time.monotonic()
+    for first in range(0, MUTANTS, _CHUNK):
+        numbers = range(first, min(first + _CHUNK, MUTANTS))
+        # Every eighth is whole: it must not notice what it shares a batch with.
+        mutants = [h264_video if number % 8 == 0 else mutate(files, number) for number in numbers]
+        for number, answer in zip(numbers, client.post_all(mutants, threads=THREADS), strict=True):
+            assert answer.status in (200, 400, 413, 415, 422, 504), f"mutant {number}: {answer.body!r}"
+            assert number % 8 or answer.body == good.body, f"the good request {number} got {answer.body!r}"
+            statuses[answer.status] += 1
+    with capsys.disabled():
+        print(f"\n{MUTANTS} mutants in {time.monotonic() - started:.0f} s: {dict(statuses)}")
+    assert server.worker_pids("x3d_xs") == pids
+    assert client.post(h264_video).body == good.body
+    assert len(statuses) > 2
+
+
+def test_memory_and_files_do_not_grow(
+    server: TorchServe, indexed_video: Callable[[str], bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = Client(server, "x3d_xs")
+    videos = [indexed_video(name) for name in ("h264", "h264_ts", "vp9", "mpeg4", "mjpeg", "hevc")]
+    cycle = [*videos, videos[0][:4000], b"not a video"]
+    pids = server.worker_pids("x3d_xs")
+
+    def send(count: int) -> None:
+        answers = client.post_all([cycle[index % len(cycle)] for index in range(count)], threads=THREADS)
+        assert Counter(answer.status for answer in answers) == {200: count * 6 // 8, 422: count // 8, 415: count // 8}
+
+    def settled() -> int:
+        """The least of a few readings: between requests."""
+        readings = []
+        for _ in range(5):
+            time.sleep(0.2)
+            readings.append(resident_bytes(pids))
+        return min(readings)
+
+    send(REQUESTS // 4 // 8 * 8)  # allocators reach their size
+    before, files = settled(), leftovers(server)
+    send(REQUESTS // 8 * 8)
+    after = settled()
+    with capsys.disabled():
+        print(f"\nworker and decoding processes: {before / 2**20:.1f} MiB, after {REQUESTS} requests "
+              f"{after / 2**20:.1f} MiB")  # fmt: skip
+    assert after < before * (1 + _MOST_GROWTH)
+    assert leftovers(server) == files
+    assert server.worker_pids("x3d_xs") == pids
+
+
+def leftovers(server: TorchServe) -> set[Path]:
+    """Files of the server's folder but for its logs, and shared memory."""
+    logs = server.directory / "logs"
+    own = {path for path in server.directory.rglob("*") if logs not in path.parents and "__pycache__" not in path.parts}
+    return own | set(Path("/dev/shm").glob("*"))
