@@ -29,7 +29,9 @@ def make_clip(
     strength: float = 0.5,
     reverse: bool = False,
 ) -> bytes:
-    """An H.264 mp4 of that camera motion; the same arguments give the same bytes.
+    """An H.264 mp4 of that camera motion; the same arguments give the same frames.
+
+    About one encoding in a hundred differs in a few bytes: x264 does not promise to repeat itself.
 
     `strength` in [0, 1] is the speed within the label's range; `reverse` plays the clip backwards, which turns
     "pan left" into "pan right". Raises ValueError for a label that is not one of LABELS.

@@ -64,10 +64,10 @@ class Example:
         return Example(self.frames[::-1], REVERSED[self.label], -self.steps[::-1])
 
     def mirrored(self) -> Example:
-        return Example(self.frames[:, :, ::-1], MIRRORED[self.label], self.steps * np.float32([-1, 1, 1, -1]))
+        return Example(self.frames[:, :, ::-1], MIRRORED[self.label], self.steps * np.array([-1, 1, 1, -1], np.float32))
 
     def transposed(self) -> Example:
-        steps = self.steps[:, [1, 0, 2, 3]] * np.float32([1, 1, 1, -1])
+        steps = self.steps[:, [1, 0, 2, 3]] * np.array([1, 1, 1, -1], np.float32)
         return Example(self.frames.transpose(0, 2, 1, 3), TRANSPOSED[self.label], steps)
 
 
@@ -141,12 +141,12 @@ def _record(rng: np.random.Generator, textures: list[Texture], label: int) -> tu
 
 def decode(video: bytes) -> tuple[Frames, float]:
     """Every frame, RGB, and the frames per second."""
-    with av.open(io.BytesIO(video)) as container:
+    with av.open(io.BytesIO(video), "r") as container:
         rate = container.streams.video[0].average_rate
-        frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     if rate is None:
         raise ValueError("the video states no frame rate")
-    return frames, float(rate)
+    return np.stack(pictures).astype(np.uint8, copy=False), float(rate)
 
 
 def preprocess(frames: Frames, fps: float, spec: ModelSpec) -> NDArray[np.float32]:
@@ -156,7 +156,8 @@ def preprocess(frames: Frames, fps: float, spec: ModelSpec) -> NDArray[np.float3
     out = np.empty((1, 3, spec.num_frames, spec.crop_size, spec.crop_size), np.float32)
     for position, frame in enumerate(picked):
         transform.apply(np.ascontiguousarray(frame), out[:, :, position])
-    return out[0]
+    tensor: NDArray[np.float32] = out[0]
+    return tensor
 
 
 def encoded_video(rng: np.random.Generator, textures: list[Texture], label: int) -> Recording:
@@ -211,7 +212,8 @@ def degrade(rng: np.random.Generator, pictures: NDArray[np.float32]) -> Frames:
 
 def _soften(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
     for axis in (1, 2):
-        pictures = (np.roll(pictures, 1, axis) + 2 * pictures + np.roll(pictures, -1, axis)) / 4
+        neighbours = np.roll(pictures, 1, axis) + np.roll(pictures, -1, axis)
+        pictures = np.asarray((2 * pictures + neighbours) / 4, np.float32)
     return pictures
 
 

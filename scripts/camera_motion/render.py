@@ -192,7 +192,7 @@ def _object(rng: np.random.Generator, textures: list[Texture], among: int) -> Mo
 
 
 def encode_h264(frames: Frames, *, fps: int, crf: int = 23, preset: str = "veryfast") -> bytes:
-    """An mp4 file; frames (T, H, W, 3) uint8 RGB with even sides. One thread, so equal frames give equal bytes."""
+    """An mp4 file; frames (T, H, W, 3) uint8 RGB with even sides."""
     height, width = frames.shape[1:3]
     if height % 2 or width % 2:
         raise ValueError(f"H.264 with 4:2:0 colour needs even sides, got {width}x{height}")

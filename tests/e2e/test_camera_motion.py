@@ -1,0 +1,119 @@
+"""The embedded model through a real TorchServe, and the page `Your own model`, command by command."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+
+from scripts._camera_clips import LABELS, make_clip
+from scripts._server import TorchServe
+from tests.support.archives import REPOSITORY, package
+
+PAGE = (REPOSITORY / "docs" / "your-own-model.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """The page's fenced blocks of that language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def camera_motion(server: TorchServe, model_store: Path) -> str:
+    """`camera_motion` packaged with no network from the repository's own weights, and registered."""
+    package("camera_motion", model_store, "--weights", "published")
+    server.register("camera_motion.mar")
+    return f"{server.inference_url}/predictions/camera_motion"
+
+
+def ask(server: TorchServe, url: str, clip: bytes) -> dict[str, float]:
+    answer = requests.post(url, data=clip, headers=server.headers(), timeout=60)
+    assert answer.status_code == 200, answer.text
+    scores: dict[str, float] = answer.json()
+    return scores
+
+
+@pytest.mark.parametrize("seed", [7, 11, 23])
+def test_pan_and_its_reversal_get_their_names(server: TorchServe, camera_motion: str, seed: int) -> None:
+    """A wrong frame order, colour range or normalisation anywhere between the bytes and the model fails here."""
+    left = ask(server, camera_motion, make_clip("pan left", seed=seed))
+    right = ask(server, camera_motion, make_clip("pan left", seed=seed, reverse=True))
+    assert next(iter(left)) == "pan left"
+    assert left["pan left"] > 0.8, left
+    assert next(iter(right)) == "pan right"
+    assert right["pan right"] > 0.8, right
+
+
+def test_all_ten_labels_are_served(server: TorchServe, camera_motion: str) -> None:
+    answer = requests.post(
+        camera_motion, data=make_clip("zoom in", seed=5), headers={**server.headers(), "X-Top-K": "10"}, timeout=60
+    )
+    scores = answer.json()
+    assert sorted(scores) == sorted(LABELS)
+    assert sum(scores.values()) == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory, server: TorchServe) -> Path:
+    """A folder as the page's reader has it: the server's key file and a clip."""
+    folder = tmp_path_factory.mktemp("mine")
+    shutil.copy(server.key_file, folder)
+    (folder / "clip.mp4").write_bytes(make_clip("static", seed=1))
+    return folder
+
+
+def run(block: str, folder: Path, server: TorchServe) -> str:
+    """The block's output, run by bash in `folder` with this interpreter as `python` and the server's own ports."""
+    ports = {":8080": f":{server.ports.inference}", ":8081": f":{server.ports.management}"}
+    for documented, real in ports.items():
+        block = block.replace(documented, real)
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(REPOSITORY),
+    }
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_the_page_leads_from_a_state_dict_to_an_answer(server: TorchServe, model_store: Path, workplace: Path) -> None:
+    fine_tune = blocks("python")[0]
+    subprocess.run([sys.executable, "-W", "ignore", "-c", fine_tune], cwd=workplace, check=True, timeout=120)
+    packaging, registering, asking = blocks("bash")[:3]
+    assert "mine.mar" in run(packaging, workplace, server)
+    shutil.copy(workplace / "model_store" / "mine.mar", model_store)
+    assert "registered" in run(registering, workplace, server)
+    scores = json.loads(run(asking, workplace, server))
+    assert sorted(scores) == ["clap", "point", "wave"]
+    assert sum(scores.values()) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_the_worked_example_packages_and_films(workplace: Path, server: TorchServe) -> None:
+    """All of the block but the hour of training, whose script has a test of its own."""
+    training, *others = blocks("bash")[3].splitlines()
+    assert training.startswith("python -m scripts.train_camera_motion")
+    run("\n".join(others), workplace, server)
+    assert (workplace / "model_store" / "camera_motion.mar").is_file()
+    assert (workplace / "pan_left.mp4").stat().st_size > 1000
+
+
+def test_every_option_on_the_page_is_one_of_the_script(server: TorchServe, workplace: Path) -> None:
+    usage = run("python -m scripts.train_camera_motion --help", workplace, server)
+    table = PAGE[PAGE.index("| option of") :]
+    documented = set(re.findall(r"`(--[a-z-]+)", table))
+    assert documented
+    assert documented <= set(re.findall(r"--[a-z-]+", usage))

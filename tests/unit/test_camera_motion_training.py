@@ -1,0 +1,175 @@
+"""The training script, run for a few tiny steps, and the weights, labels and card that the repository holds."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from handlers.models import load_model
+from handlers.specs import get_spec
+from scripts._camera_clips import LABELS, make_clip
+from scripts.camera_motion.clips import decode, preprocess, sized_spec, to_input
+from scripts.camera_motion.loop import (
+    DEFAULT_PHASES,
+    PEAK_LEARNING_RATE,
+    learning_rate,
+    new_model,
+    pool_globally,
+    served_state,
+)
+from scripts.camera_motion.measure import Report, Scorer, scorer
+from scripts.train_camera_motion import main, parse_arguments, read_record, scaled
+
+WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
+MOST_BYTES = 8_000_000
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    main(["--smoke", "--output", str(folder)])
+    return folder
+
+
+def test_smoke_run_writes_weights_that_the_package_loads(smoke: Path) -> None:
+    model = load_model(
+        get_spec("camera_motion"), smoke / "camera_motion.safetensors", num_classes=10, head="pytorchvideo"
+    )
+    logits = model.float()(torch.zeros(1, 3, 4, 182, 182))
+    assert logits.shape == (1, 10)
+    assert torch.isfinite(logits).all()
+
+
+def test_smoke_run_writes_labels_card_and_record(smoke: Path) -> None:
+    assert (smoke / "camera_motion.labels.txt").read_text().splitlines() == list(LABELS)
+    card = (smoke / "camera_motion.md").read_text()
+    assert "| **all** | **10** |" in card
+    assert f"{(smoke / 'camera_motion.safetensors').stat().st_size / 1e6:.1f} MB" in card
+    record = read_record(smoke / "camera_motion.safetensors")
+    assert record.clips_per_size == {"32": 16, "182": 4}
+    assert record.seed == 0
+
+
+def test_evaluate_only_leaves_the_weights_alone(smoke: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (smoke / "camera_motion.safetensors").read_bytes()
+    main(["--smoke", "--evaluate-only", "--output", str(smoke)])
+    assert (smoke / "camera_motion.safetensors").read_bytes() == before
+    printed = capsys.readouterr().out
+    assert all(f"| {label} |" in printed for label in LABELS)
+
+
+def test_card_holds_the_table_that_was_printed(smoke: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--smoke", "--evaluate-only", "--output", str(smoke)])
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    card = (smoke / "camera_motion.md").read_text()
+    assert len(printed) == 12
+    assert all(line in card for line in printed)
+
+
+def test_report_counts() -> None:
+    counts = np.zeros((10, 10), np.int64)
+    counts[0, 0], counts[1, 1], counts[1, 2] = 4, 3, 1
+    report = Report("made", counts)
+    assert report.accuracy == 7 / 8
+    assert report.class_accuracy(1) == 3 / 4
+    assert report.confusion(1) == "pan right 1"
+    assert "| pan left | 4 | 75.0% | pan right 1 |" in report.table()
+
+
+def test_learning_rate_warms_up_and_ends_near_zero() -> None:
+    rates = [learning_rate(part / 100) for part in range(101)]
+    assert max(rates) == pytest.approx(PEAK_LEARNING_RATE, rel=0.01)
+    assert rates[0] < PEAK_LEARNING_RATE / 10
+    assert rates[-1] == pytest.approx(PEAK_LEARNING_RATE / 100)
+
+
+def test_epochs_scale_the_clips_of_a_phase() -> None:
+    phase = DEFAULT_PHASES[0]
+    assert scaled(phase, 0.5).clips == phase.clips // 2
+    assert scaled(phase, 0.0).clips == phase.batch
+    assert parse_arguments(["--minutes", "3"]).minutes == 3.0
+
+
+def test_the_last_phase_trains_the_served_picture_size() -> None:
+    assert DEFAULT_PHASES[-1].size == get_spec("camera_motion").crop_size
+
+
+def test_served_state_answers_as_the_trained_model() -> None:
+    torch.manual_seed(0)
+    model = new_model().eval()
+    served = load_served(served_state(model))
+    pictures = torch.randn(1, 3, 4, 182, 182)
+    assert torch.allclose(served(pictures), model(pictures)[:, :10], atol=1e-5)
+
+
+def load_served(state: dict[str, torch.Tensor]) -> torch.nn.Module:
+    from handlers.models import build_model
+
+    model = build_model(get_spec("camera_motion"), num_classes=10, head="pytorchvideo")
+    model.load_state_dict(state)
+    return model
+
+
+def test_global_pool_is_put_back() -> None:
+    model = new_model().eval()
+    fixed = pool_globally(model, None)
+    assert model(torch.zeros(1, 3, 4, 32, 32)).shape[0] == 1
+    pool_globally(model, fixed)
+    with pytest.raises(RuntimeError):
+        model(torch.zeros(1, 3, 4, 32, 32))
+
+
+def test_direct_and_served_preprocessing_normalise_alike() -> None:
+    """A grey clip is the same tensor whether rendered at the model's size or resized by the served transform."""
+    spec = sized_spec(64)
+    direct = to_input(np.full((4, 64, 64, 3), 90, np.uint8), spec)
+    served = preprocess(np.full((48, 120, 160, 3), 90, np.uint8), 30.0, spec)
+    assert np.allclose(direct, served, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def bundled() -> Scorer:
+    model = load_model(
+        get_spec("camera_motion"), WEIGHTS / "camera_motion.safetensors", num_classes=10, head="pytorchvideo"
+    )
+    return scorer(model.float())
+
+
+def test_bundled_weights_are_float16_and_small() -> None:
+    path = WEIGHTS / "camera_motion.safetensors"
+    assert path.stat().st_size <= MOST_BYTES
+    kinds = {value.dtype for value in load_file(path).values() if value.is_floating_point()}
+    assert kinds == {torch.float16}
+
+
+def test_bundled_labels_are_the_ten() -> None:
+    assert (WEIGHTS / "camera_motion.labels.txt").read_text(encoding="utf-8") == "\n".join(LABELS) + "\n"
+
+
+def test_bundled_card_reports_the_promised_accuracy() -> None:
+    card = (WEIGHTS / "camera_motion.md").read_text(encoding="utf-8")
+    fresh, real = (float(share) for share in re.findall(r"\| \*\*all\*\* \| \*\*\d+\*\* \| \*\*([\d.]+)%\*\* \|", card))
+    assert fresh >= 95
+    assert real >= 90
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_bundled_model_names_sample_clips(bundled: Scorer, label: str) -> None:
+    answers = [LABELS[int(bundled(make_clip(label, seed=seed)).argmax())] for seed in (101, 102, 103)]
+    assert answers.count(label) >= 2, answers
+
+
+@pytest.mark.parametrize("seed", range(201, 204))
+def test_bundled_model_tells_a_pan_from_its_reversal(bundled: Scorer, seed: int) -> None:
+    assert bundled(make_clip("pan left", seed=seed))[LABELS.index("pan left")] > 0.8
+    assert bundled(make_clip("pan left", seed=seed, reverse=True))[LABELS.index("pan right")] > 0.8
+
+
+def test_sample_clip_decodes_to_what_was_rendered() -> None:
+    frames, fps = decode(make_clip("static", seed=1, duration_sec=0.5, width=64, height=48))
+    assert (frames.shape, fps) == ((15, 48, 64, 3), 30.0)
