@@ -140,6 +140,7 @@ def bundled() -> Scorer:
     return scorer(model.float())
 
 
+@pytest.mark.bundled_model
 def test_bundled_weights_are_float16_and_small() -> None:
     path = WEIGHTS / "camera_motion.safetensors"
     assert path.stat().st_size <= MOST_BYTES
@@ -147,10 +148,12 @@ def test_bundled_weights_are_float16_and_small() -> None:
     assert kinds == {torch.float16}
 
 
+@pytest.mark.bundled_model
 def test_bundled_labels_are_the_ten() -> None:
     assert (WEIGHTS / "camera_motion.labels.txt").read_text(encoding="utf-8") == "\n".join(LABELS) + "\n"
 
 
+@pytest.mark.bundled_model
 def test_bundled_card_reports_the_promised_accuracy() -> None:
     card = (WEIGHTS / "camera_motion.md").read_text(encoding="utf-8")
     fresh, real = (float(share) for share in re.findall(r"\| \*\*all\*\* \| \*\*\d+\*\* \| \*\*([\d.]+)%\*\* \|", card))
@@ -158,12 +161,14 @@ def test_bundled_card_reports_the_promised_accuracy() -> None:
     assert real >= 90
 
 
+@pytest.mark.bundled_model
 @pytest.mark.parametrize("label", LABELS)
 def test_bundled_model_names_sample_clips(bundled: Scorer, label: str) -> None:
     answers = [LABELS[int(bundled(make_clip(label, seed=seed)).argmax())] for seed in (101, 102, 103)]
     assert answers.count(label) >= 2, answers
 
 
+@pytest.mark.bundled_model
 @pytest.mark.parametrize("seed", range(201, 204))
 def test_bundled_model_tells_a_pan_from_its_reversal(bundled: Scorer, seed: int) -> None:
     assert bundled(make_clip("pan left", seed=seed))[LABELS.index("pan left")] > 0.8
