@@ -26,7 +26,7 @@ CSS = """
 #va-answer { grid-area: answer; }
 #va-grid .html-container { padding: 0; }
 #va-video video { max-height: 46vh; }
-/* Cutting a video loads a program from another site; videos are sent whole. */
+/* Cutting encodes the video again; the form's seconds look at a part of it as it is. */
 #va-video button[aria-label*="trim" i], #va-video button[title*="trim" i] { display: none; }
 #va-classify { background: #2f5fd8; color: #fff; }
 #va-classify:hover { background: #254fb8; }

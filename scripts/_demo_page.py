@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,10 +161,9 @@ def build(settings: PageSettings) -> gr.Blocks:
             show_progress_on=[labels],
             concurrency_limit=4,
         )
-        # Another video makes the old answer wrong.
-        video.change(
-            lambda: ("", html.hint(_NOTHING_YET), ""), None, [timeline, labels, facts], api_visibility="private"
-        )
+        # Another video makes the old answer wrong. Cleared in the browser: from here it could overtake the next answer.
+        blank = json.dumps(["", html.hint(_NOTHING_YET), ""])
+        video.change(None, None, [timeline, labels, facts], js=f"() => {blank}")
     return blocks
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             clip = store / "clip.mp4"
             clip.write_bytes(two_part_clip())
             with TorchServe(store, [f"{options.model}.mar"]) as server, running_demo(server) as url:
-                take(url, clip, options.output)
+                take(url, clip, options.output, model=options.model)
     except (ScreenshotError, NoBrowser, ServerError) as error:
         print(f"screenshots: {error}", file=sys.stderr)
         return 1
@@ -98,25 +99,33 @@ def _address(process: subprocess.Popen[str]) -> str:
     raise ScreenshotError(f"the page did not start: {''.join(printed)}")
 
 
-def take(url: str, clip: Path, output: Path) -> None:
+def take(url: str, clip: Path, output: Path, *, model: str) -> None:
     """Classify the clip at both widths and write the pictures."""
     output.mkdir(parents=True, exist_ok=True)
     for width, height in ((1280, 900), (390, 844)):
         with opened_page(width=width, height=height, scale=2) as page:
-            classify(page, url, clip)
+            classify(page, url, clip, model=model)
             seek_to_last_segment(page)
             path = output / f"demo-{width}.png"
             page.screenshot(path=path, full_page=True)
             print(path)
 
 
-def classify(page: Any, url: str, clip: Path) -> None:
-    """Open the page, give it the clip, and wait for the answer or an error."""
+def classify(page: Any, url: str, clip: Path, *, model: str) -> None:
+    """Open the page, choose the model, give it the clip, and wait for the answer or an error."""
     open_demo(page, url)
+    choose_model(page, model)
     page.set_input_files("#va-video input[type=file]", clip)
     page.wait_for_selector("#va-video video")
     page.click("#va-classify")
     page.wait_for_selector("#va-labels .va-label, #va-labels .va-error", timeout=_ANSWER_TIMEOUT_MS)
+    page.wait_for_selector("#va-curl .cm-line:has-text('curl')")  # the last of the answer's parts
+
+
+def choose_model(page: Any, name: str) -> None:
+    page.click("#va-model input")
+    page.locator("#va-model [role=option]", has_text=re.compile(rf"^\W*{re.escape(name)}$")).click()
+    page.wait_for_function("name => document.querySelector('#va-model input').value === name", arg=name)
 
 
 def open_demo(page: Any, url: str) -> None:
