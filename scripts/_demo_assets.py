@@ -81,6 +81,7 @@ CSS = """
 @media (max-width: 480px) {
   .va-facts { grid-template-columns: 1fr; gap: 0; }
   .va-facts dd { margin-bottom: .5rem; }
+  #va-model, #va-version { flex: 1 1 100%; }
   .va-ticks span:nth-child(even) { display: none; }
 }
 """

@@ -22,6 +22,8 @@ from scripts._server import ServerError, TorchServe
 
 IMAGES = REPOSITORY / "docs" / "images"
 MODEL = "camera_motion"
+WEIGHTS = REPOSITORY / "weights" / f"{MODEL}.safetensors"
+RANDOM_MODEL = "x3d_xs"
 
 _START_TIMEOUT_SEC = 120.0
 _ANSWER_TIMEOUT_MS = 60_000
@@ -33,24 +35,33 @@ class ScreenshotError(RuntimeError):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.screenshots", description=__doc__)
-    parser.add_argument("--model", default=MODEL, help=f"the model to show; default {MODEL}")
     parser.add_argument(
-        "--weights", default="published", choices=("published", "random"), help="of an archive made here"
+        "--model", help=f"the model to show; default {MODEL}, and {RANDOM_MODEL} until that has weights"
     )
+    parser.add_argument("--weights", choices=("published", "random"), help="its weights; default published")
     parser.add_argument("--output", type=Path, default=IMAGES, metavar="DIR", help="where the pictures go")
     options = parser.parse_args(arguments)
+    model, weights = chosen(options.model, options.weights)
     try:
         with tempfile.TemporaryDirectory() as folder:
             store = Path(folder)
-            package(options.model, options.weights, store)
+            package(model, weights, store)
             clip = store / "clip.mp4"
             clip.write_bytes(two_part_clip())
-            with TorchServe(store, [f"{options.model}.mar"]) as server, running_demo(server) as url:
-                take(url, clip, options.output, model=options.model)
+            with TorchServe(store, [f"{model}.mar"]) as server, running_demo(server) as url:
+                take(url, clip, options.output, model=model)
     except (ScreenshotError, NoBrowser, ServerError) as error:
         print(f"screenshots: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def chosen(model: str | None, weights: str | None) -> tuple[str, str]:
+    """The model and its weights; where the embedded model has none yet, random ones of another, and a line says so."""
+    if model is not None or WEIGHTS.is_file():
+        return model or MODEL, weights or "published"
+    print(f"{MODEL} has no weights yet: showing {RANDOM_MODEL} with random ones, whose labels mean nothing")
+    return RANDOM_MODEL, weights or "random"
 
 
 def package(model: str, weights: str, store: Path) -> None:
@@ -103,7 +114,7 @@ def take(url: str, clip: Path, output: Path, *, model: str) -> None:
     """Classify the clip at both widths and write the pictures."""
     output.mkdir(parents=True, exist_ok=True)
     for width, height in ((1280, 900), (390, 844)):
-        with opened_page(width=width, height=height, scale=2) as page:
+        with opened_page(width=width, height=height, scale=1.5) as page:
             classify(page, url, clip, model=model)
             seek_to_last_segment(page)
             path = output / f"demo-{width}.png"

@@ -151,10 +151,9 @@ def test_a_click_on_a_segment_seeks_the_player(demo: str, page: Any, clip: Path)
     assert seconds() == pytest.approx(2.0, abs=0.05)
 
 
+@pytest.mark.bundled_model
 def test_the_right_label_for_each_part(server: TorchServe, demo: str, page: Any, clip: Path, model_store: Path) -> None:
     """The embedded model: what the camera does, and when."""
-    if not (REPOSITORY / "weights" / "camera_motion.safetensors").is_file():
-        pytest.skip("the repository holds no weights of camera_motion yet")
     package("camera_motion", model_store, "--weights", "published")
     if "camera_motion" not in server.models():
         server.register("camera_motion.mar")
