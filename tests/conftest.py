@@ -63,7 +63,7 @@ def _is_required(item: pytest.Item) -> bool:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A test that asks for a fixture that starts a server, or for the corpus, gets that marker without saying so.
 
-    Tests of the bundled model are deselected, visibly, while there is none: they are about something that does not exist.
+    Tests of the bundled model are deselected, visibly, while there is none: what they are about does not exist.
     """
     if not BUNDLED_MODEL.is_file():
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("bundled_model")])
