@@ -13,23 +13,25 @@ from scripts._environment import CONFIG, REPOSITORY, Ports
 Client = VideoClient | GrpcVideoClient
 
 
-def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--url`, `--management-url`, `--grpc`, `--key-file`, `--token` and so on, in a group of their own."""
+def add_connection_arguments(parser: argparse.ArgumentParser, *, grpc: bool = True) -> None:
+    """`--url`, `--management-url`, `--key-file`, `--token`, `--timeout` and, unless told not to, `--grpc`."""
     ports = default_ports()
     group = parser.add_argument_group("server")
     group.add_argument(
         "--url",
         metavar="URL",
-        help=f"inference address; default http://127.0.0.1:{ports.inference}, "
-        f"with --grpc 127.0.0.1:{ports.grpc_inference}",
+        help=f"inference address; default http://127.0.0.1:{ports.inference}"
+        + (f", with --grpc 127.0.0.1:{ports.grpc_inference}" if grpc else ""),
     )
     group.add_argument(
         "--management-url",
         metavar="URL",
-        help=f"management address; default http://127.0.0.1:{ports.management}, "
-        f"with --grpc 127.0.0.1:{ports.grpc_management}; where --url names another host, that host's usual port",
+        help=f"management address; default http://127.0.0.1:{ports.management}"
+        + (f", with --grpc 127.0.0.1:{ports.grpc_management}" if grpc else "")
+        + "; where --url names another host, TorchServe's usual port there",
     )
-    group.add_argument("--grpc", action="store_true", help="talk gRPC instead of HTTP")
+    if grpc:
+        group.add_argument("--grpc", action="store_true", help="talk gRPC instead of HTTP")
     group.add_argument(
         "--key-file",
         metavar="FILE",
@@ -44,24 +46,31 @@ def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
 
 def open_client(options: argparse.Namespace) -> Client:
     """The client that the flags ask for. Raises ValueError for an address that is none."""
+    return open_grpc_client(options) if options.grpc else open_http_client(options)
+
+
+def open_http_client(options: argparse.Namespace) -> VideoClient:
     ports = default_ports()
-    url, management_url = options.url, options.management_url
-    local = url is None  # the server of this repository, wherever its config.properties puts it
-    key_file = options.key_file or default_key_file()
-    if options.grpc:
-        return GrpcVideoClient(
-            url or f"127.0.0.1:{ports.grpc_inference}",
-            management_url or (f"127.0.0.1:{ports.grpc_management}" if local else None),
-            http_management_url=f"http://127.0.0.1:{ports.management}" if local else None,
-            token=options.token,
-            key_file=key_file,
-            timeout_sec=options.timeout,
-        )
+    # Without --url it is the server of this repository, wherever its config.properties puts it.
+    management_url = None if options.url else f"http://127.0.0.1:{ports.management}"
     return VideoClient(
-        url or f"http://127.0.0.1:{ports.inference}",
-        management_url or (f"http://127.0.0.1:{ports.management}" if local else None),
+        options.url or f"http://127.0.0.1:{ports.inference}",
+        options.management_url or management_url,
         token=options.token,
-        key_file=key_file,
+        key_file=options.key_file or default_key_file(),
+        timeout_sec=options.timeout,
+    )
+
+
+def open_grpc_client(options: argparse.Namespace) -> GrpcVideoClient:
+    ports = default_ports()
+    management_url = None if options.url else f"127.0.0.1:{ports.grpc_management}"
+    return GrpcVideoClient(
+        options.url or f"127.0.0.1:{ports.grpc_inference}",
+        options.management_url or management_url,
+        http_management_url=None if options.url else f"http://127.0.0.1:{ports.management}",
+        token=options.token,
+        key_file=options.key_file or default_key_file(),
         timeout_sec=options.timeout,
     )
 
