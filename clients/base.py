@@ -1,48 +1,35 @@
-"""What both clients share: the methods people call, keys, retries. A transport adds how one call is made."""
+"""The methods that people call, in terms of what a transport carries."""
 
 from __future__ import annotations
 
 import json
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal
 
 from clients.errors import (
     ERROR_KEYS,
     ApiError,
-    ClientError,
     ConnectionFailed,
     InvalidAnswer,
-    InvalidKey,
     KeyUnavailable,
     ModelNotFound,
     RequestTimeout,
     ServerBusy,
-    VideoTooLarge,
 )
-from clients.keys import Api, KeyRing
 from clients.results import ModelInfo, Prediction, Timeline
-from clients.retry import NO_RETRY, Retry, is_safe
+from clients.retry import NO_RETRY, Retry
 from clients.source import Source, Video
+from clients.transport import Transport
 
-T = TypeVar("T")
 Average = Literal["prob", "score"]
 
-# The first answer to a refused key is to read the key file again, the second to have it renewed.
-_MAX_RENEWALS = 2
 _READY_POLL_SEC = 0.25
-# TorchServe does not answer a body that is too large, it hangs up. Smaller ones fit into the sockets' buffers whole.
-_CUT_OFF_BYTES = 2**20
 
 
-class BaseClient(ABC):
-    """The calls, in terms of a few primitives that HTTP and gRPC implement. Safe to share between threads."""
-
-    def __init__(self, keys: KeyRing, retry: Retry) -> None:
-        self._keys = keys
-        self._retry = retry
+class BaseClient(Transport):
+    """Predictions and management. Safe to share between threads."""
 
     # Predictions
 
@@ -205,56 +192,6 @@ class BaseClient(ABC):
                 return False
             time.sleep(min(_READY_POLL_SEC, left_sec))
 
-    def close(self) -> None:  # noqa: B027 - a transport without connections has nothing to do
-        """Close the connections; the client cannot be used afterwards."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    # How one call is made, with keys and retries
-
-    def _call(self, api: Api, send: Callable[[str | None], T], *, repeatable: bool, retry: Retry | None = None) -> T:
-        """`send(key)`, again with another key where it is refused, and after a pause where that is safe."""
-        key, renewals = self._keys.current(api), 0
-        delays_sec = (retry or self._retry).delays_sec()
-        while True:
-            try:
-                return send(key)
-            except InvalidKey as error:
-                fresh = self._keys.renewed(api, refused=key) if renewals < _MAX_RENEWALS else None
-                if fresh is None:
-                    raise InvalidKey(self._keys.refusal(api), status=error.status, type=error.type) from None
-                key, renewals = fresh, renewals + 1
-            except ClientError as error:
-                delay_sec = next(delays_sec, None) if is_safe(error, repeatable=repeatable) else None
-                if delay_sec is None:
-                    raise
-                time.sleep(delay_sec)
-
-    def _predict_once(
-        self, key: str | None, source: Source, model: str, version: str | None, options: Mapping[str, str]
-    ) -> bytes:
-        try:
-            return self._predict(key, source, model, version, options)
-        except ConnectionFailed as error:
-            size = source.size()
-            if error.sent and size > _CUT_OFF_BYTES and self._is_up(key):
-                raise VideoTooLarge(
-                    f"the server cut the connection while {size} bytes were being sent: "
-                    "most likely more than its max_request_size"
-                ) from None
-            raise
-
-    def _is_up(self, key: str | None) -> bool:
-        try:
-            self._ping(key)
-        except ClientError:
-            return False
-        return True
-
     def _manage(self, send: Callable[[str | None], str], *, repeatable: bool = False) -> str:
         return self._call("management", send, repeatable=repeatable)
 
@@ -294,39 +231,6 @@ class BaseClient(ABC):
         if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
             raise InvalidAnswer(f"the description of {model} is not a list of versions: {text[:80]!r}")
         return entries
-
-    # What a transport adds. Each takes the key to send, raises errors of this package, and does not retry.
-
-    @abstractmethod
-    def _predict(
-        self, key: str | None, source: Source, model: str, version: str | None, options: Mapping[str, str]
-    ) -> bytes:
-        """The body of the answer."""
-
-    @abstractmethod
-    def _ping(self, key: str | None) -> None:
-        """Return if the server answers."""
-
-    @abstractmethod
-    def _list(self, key: str | None, page_token: str | None) -> str:
-        """One page of model names, JSON text."""
-
-    @abstractmethod
-    def _describe(self, key: str | None, model: str, version: str | None, customized: bool) -> str:
-        """The description, JSON text."""
-
-    @abstractmethod
-    def _register(self, key: str | None, settings: Mapping[str, str | int]) -> str:
-        """TorchServe's sentence, as with the three that follow."""
-
-    @abstractmethod
-    def _set_default(self, key: str | None, model: str, version: str) -> str: ...
-
-    @abstractmethod
-    def _scale(self, key: str | None, model: str, version: str | None, min_workers: int, max_workers: int) -> str: ...
-
-    @abstractmethod
-    def _unregister(self, key: str | None, model: str, version: str | None) -> str: ...
 
 
 def _parsed(text: str) -> Any:
