@@ -297,6 +297,10 @@ def _shared_file() -> int:
 
 
 def _bare_environment() -> dict[str, str]:
-    """No secret of the server reaches the process that decodes; one thread per library is enough for it."""
+    """No secret of the server reaches the process that decodes; one thread per library is enough for it.
+
+    One arena for malloc, too: each job has a thread of its own, and arenas of ended threads would keep their memory.
+    """
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "LANG") if name in os.environ}
-    return {**kept, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    libraries = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+    return {**kept, **libraries, "PYTHONDONTWRITEBYTECODE": "1"}
