@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import signal
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -262,6 +263,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command: 0 when it measured, targets met or not; 1 when it could not; 130 after Ctrl-C."""
     given = list(sys.argv[1:] if argv is None else argv)
     arguments = _parser().parse_args(given)
+    # A terminated run stops its server as an interrupted one does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         if arguments.table is not None or arguments.plot is not None:
             return _from_result(arguments)
