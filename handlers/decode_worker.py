@@ -31,6 +31,7 @@ from handlers.specs import ModelSpec, get_spec
 
 _PR_SET_PDEATHSIG = 1
 _FLOAT_BYTES = 4
+_JOBS_BETWEEN_TRIMS = 32
 _DESCRIPTORS = 64  # where the system does not tell how many are open
 _MAPPINGS = 2  # payload and outbox: Python keeps a descriptor of its own for each
 _IDLE_BYTES = 256 * 2**20  # likewise for memory
@@ -82,6 +83,7 @@ def main() -> None:
     _confine(limits, bool(settings["capped"]))
     connection.send_bytes(b'{"ready": true}')
     room = _Outbox(connection, outbox)
+    jobs = 0
     while True:
         try:
             job = json.loads(connection.recv_bytes())
@@ -90,6 +92,9 @@ def main() -> None:
         if "sampling" not in job:
             continue  # a slot of the job before is free again; the next job says which are
         _serve(connection, payload, room, spec, limits, job, autorotate=bool(settings["autorotate"]))
+        jobs += 1
+        if jobs % _JOBS_BETWEEN_TRIMS == 0:
+            _give_back_memory()
 
 
 def _serve(
@@ -159,6 +164,12 @@ def _confine(limits: Limits, capped: bool) -> None:
         ceiling = _data_bytes() + limits.decode_memory_mb * 2**20
         resource.setrlimit(resource.RLIMIT_DATA, (ceiling, ceiling))
     _use_up_descriptors()
+
+
+def _give_back_memory() -> None:
+    """Frames of many sizes leave holes in glibc's heap, which grew by 50 MB in 2,400 jobs; this returns them."""
+    with suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _use_up_descriptors() -> None:
