@@ -49,12 +49,19 @@ class VideoReader:
     """One video from bytes to views: decoding and transform of every window, then a report."""
 
     def __init__(
-        self, payload: bytes | memoryview, spec: ModelSpec, limits: Limits, *, autorotate: bool, allocate: Allocate
+        self,
+        payload: bytes | memoryview,
+        spec: ModelSpec,
+        limits: Limits,
+        *,
+        autorotate: bool,
+        allocate: Allocate,
+        threads: int = 1,
     ) -> None:
         self._started = time.perf_counter()
         self._spec, self._allocate = spec, allocate
         self._watch = _Stopwatch()
-        self._video = SampledVideo(payload, spec, limits, autorotate=autorotate)
+        self._video = SampledVideo(payload, spec, limits, autorotate=autorotate, threads=threads)
         self._transforms: dict[tuple[int, int, int, Orientation], FrameTransform] = {}
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._under_way: deque[Future[None]] = deque()

@@ -107,13 +107,12 @@ def _serve(
     *,
     autorotate: bool,
 ) -> None:
-    sampling = Sampling(**job["sampling"])
-    room.prepare(views_shape(spec, sampling.num_crops), job["slots"], job["free"])
+    room.prepare(views_shape(spec, job["sampling"]["num_crops"]), job["slots"], job["free"])
     mapped = mmap.mmap(descriptor, job["bytes"], access=mmap.ACCESS_READ) if job["bytes"] else None
     payload = memoryview(mapped if mapped is not None else b"")
     answer: dict[str, Any]
     try:
-        answer = _decode(connection, payload, room, spec, limits, sampling, autorotate=autorotate)
+        answer = _decode(connection, payload, room, spec, limits, job, autorotate=autorotate)
     except RequestError as error:
         answer = {"error": error.type, "message": error.message}
     except MemoryError:
@@ -133,13 +132,14 @@ def _decode(
     room: _Outbox,
     spec: ModelSpec,
     limits: Limits,
-    sampling: Sampling,
+    job: dict[str, Any],
     *,
     autorotate: bool,
 ) -> dict[str, Any]:
-    reader = VideoReader(payload, spec, limits, autorotate=autorotate, allocate=room.allocate)
+    allocate, threads = room.allocate, int(job["threads"])
+    reader = VideoReader(payload, spec, limits, autorotate=autorotate, allocate=allocate, threads=threads)
     try:
-        for done in reader.windows(sampling):
+        for done in reader.windows(Sampling(**job["sampling"])):
             message = {
                 "window": done.index,
                 "start_sec": float(done.window.start_sec),

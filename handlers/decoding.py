@@ -1,7 +1,7 @@
 """Bytes of a video -> packets -> RGB frames, safely. The only module that imports av, and the border of its errors.
 
-FFmpeg is told the format by name, may open nothing, knows only the codecs on a list, and is asked for one thread.
-Which packets are decoded, and which frames are wanted, is `sampled`'s business.
+FFmpeg is told the format by name, may open nothing, and knows only the codecs on a list. Which packets are decoded, and
+which frames are wanted, is `sampled`'s business.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ DECODERS = (
 )
 """FFmpeg's names of every allowed decoder."""
 
+_FRAME_THREADED = frozenset({"h264", "hevc", "vp9"})  # their frames do not depend on the number of threads
+_WORTH_THREADS = 640 * 480  # pixels of a frame; smaller ones are decoded sooner than threads are started
+
 _FALLBACK_RATE = 25  # frames per second of a raw stream that does not tell; FFmpeg assumes the same
 
 
@@ -60,11 +63,16 @@ class Picture:
 class VideoFile:
     """One video, opened safely: its packets, its decoder, its frames as RGB.
 
-    Raises RequestErrors only. Every loop over it is bounded by the limits and by the deadline.
+    Raises RequestErrors only. Every loop over it is bounded by the limits and by the deadline. `threads` above 1 is
+    for a process that decodes one video at a time: FFmpeg's log, which belongs to the process, is read then.
     """
 
-    def __init__(self, payload: bytes | memoryview, limits: Limits, *, autorotate: bool = True) -> None:
+    def __init__(
+        self, payload: bytes | memoryview, limits: Limits, *, autorotate: bool = True, threads: int = 1
+    ) -> None:
         self._payload, self._limits, self._autorotate = payload, limits, autorotate
+        self._threads = threads
+        self._complaints: _Complaints | None = None
         self._deadline = time.monotonic() + limits.decode_timeout_sec
         self.kind: Container = identify(payload)
         self.frames_decoded = 0
@@ -75,7 +83,25 @@ class VideoFile:
         self._open()
 
     def close(self) -> None:
+        if self._complaints is not None:
+            self.reset_decoder()  # threads that still decode would wait for Python's lock to log, and closing for them
+            self._complaints.close()
+            self._complaints = None
         self._container.close()
+
+    def use_one_thread(self) -> bool:
+        """Begin anew with one thread; False where there never were more."""
+        if self._complaints is None:
+            return False
+        self.close()
+        self._threads = 1
+        self._open()
+        return True
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether several threads decode and FFmpeg complained: what it conceals depends on the number of threads."""
+        return self._complaints is not None and self._complaints.any_of(self.codec)
 
     def extend_deadline(self, seconds: float) -> None:
         """Time that was spent waiting for others does not count as decoding."""
@@ -135,8 +161,15 @@ class VideoFile:
         self._check_size(context.width, context.height)
         with _av_errors():
             context.options = {**context.options, "max_pixels": str(self._limits.max_frame_pixels)}
-            # Cores serve requests, not one decode; and concealed pixels of damaged frames depend on the thread count.
-            context.thread_type, context.thread_count = "NONE", 1
+            if (
+                self._threads > 1
+                and context.name in _FRAME_THREADED
+                and context.width * context.height >= _WORTH_THREADS
+            ):
+                context.thread_type, context.thread_count = "FRAME", self._threads
+                self._complaints = _Complaints()
+            else:
+                context.thread_type, context.thread_count = "NONE", 1
         for other in self._container.streams:
             if other is not stream:
                 other.discard = Discard.all
@@ -205,7 +238,7 @@ class VideoFile:
         """The stream's packets from the key frame before `seek_to`, or from the start; each call begins anew."""
         with _av_errors():
             if seek_to is None and not self._is_fresh:
-                self._container.close()
+                self.close()
                 self._open()
             elif seek_to is not None:
                 self._container.seek(seek_to, any_frame=False, backward=True, stream=self._stream)
@@ -281,6 +314,25 @@ def _orientation(frame: VideoFrame) -> Orientation:
     if a == 0 and d == 0 and b != 0 and c != 0:
         return Orientation(transpose=True, flip_x=bool(b < 0), flip_y=bool(c < 0))
     return UPRIGHT
+
+
+class _Complaints:
+    """FFmpeg's log from now on: what PyAV does not pass on in another way, such as that damage was concealed."""
+
+    def __init__(self) -> None:
+        self._capture = av.logging.Capture(local=False)
+        self._lines: list[tuple[int, str, str]] = self._capture.__enter__()
+        av.logging.set_level(av.logging.INFO)
+
+    def any_of(self, codec: str) -> bool:
+        """Whether this decoder said anything since the last call."""
+        said = any(name == codec for _, name, _ in self._lines)
+        self._lines.clear()
+        return said
+
+    def close(self) -> None:
+        av.logging.set_level(None)
+        self._capture.__exit__(None, None, None)
 
 
 class _ReadOnlyFile:

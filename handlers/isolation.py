@@ -32,6 +32,7 @@ from handlers.specs import ModelSpec
 _START_TIMEOUT_SEC = 60.0
 _GRACE_SEC = 1.0  # the process ends its job itself at the deadline; past this it is taken to hang
 _SLOTS = 2  # views of two windows: one is read while the next is written
+_MOST_THREADS = 4  # for one video: while other processes idle, a large one is decoded on their cores, too
 _KEPT_PAYLOAD_BYTES = 16 * 2**20  # a larger payload's pages are given back after the job
 _CODE = "import sys; sys.path.insert(0, {root!r}); from handlers.decode_worker import main; main()"
 
@@ -104,7 +105,8 @@ class ProcessDecodeService:
     def _assign(self) -> None:
         for process in self._processes:
             while self._queued and process.is_free_for(self._queued[0]):
-                process.begin(self._queued.popleft())
+                idle = sum(other.job is None for other in self._processes) - len(self._queued)
+                process.begin(self._queued.popleft(), threads=min(1 + max(idle, 0), _MOST_THREADS))
 
 
 class _Process:
@@ -166,7 +168,7 @@ class _Process:
             raise SetupError("the decoding process ended while it started; see the log above") from None
         self._is_ready = True
 
-    def begin(self, job: DecodeJob) -> None:
+    def begin(self, job: DecodeJob, *, threads: int) -> None:
         """Hand the job over; whatever goes wrong with the process is the job's error and is not raised."""
         if not self._is_alive() and not self._is_alive(after_replacing=True):
             job.error = InternalError("the decoding process could not be started; try again")
@@ -177,6 +179,7 @@ class _Process:
         self._put_payload(job.payload)
         message = {
             "bytes": size,
+            "threads": threads,
             "slots": _SLOTS,
             "free": [slot for slot in range(_SLOTS) if slot not in self._held],
             "sampling": dataclasses.asdict(job.sampling),

@@ -122,7 +122,7 @@ class VideoClassifier:
         """Run the model on the views as they come, those of all videos together, until every video is done."""
         videos = [video for video in pending if isinstance(video, PendingVideo)]
         while ready := self._gather(videos):
-            self._run(ready)
+            self._run(ready, alone=all(video.ended or video is ready[0].video for video in videos))
         return [self._finish(video) if isinstance(video, PendingVideo) else video for video in pending]
 
     def warm_up(self) -> None:
@@ -172,12 +172,12 @@ class VideoClassifier:
                 return ready
             self._decoder.wait()
 
-    def _run(self, ready: Sequence[_Ready]) -> None:
-        """The model on these views; a failure fails the videos they belong to and no other."""
+    def _run(self, ready: Sequence[_Ready], *, alone: bool) -> None:
+        """The model on these views, `alone` or beside decoders; a failure fails the videos they belong to, no other."""
         started = time.perf_counter()
         views = ready[0].views if len(ready) == 1 else np.concatenate([one.views for one in ready])
         try:
-            logits = self._logits(views)
+            logits = self._logits(views, alone=alone)
         except Exception as error:  # noqa: BLE001  whatever the runtime raises, the server is at fault
             logger.error("the model failed on %d views: %s", len(views), type(error).__name__)
             for one in ready:
@@ -194,10 +194,10 @@ class VideoClassifier:
         for video in {id(one.video): one.video for one in ready}.values():
             video.inference_sec += elapsed
 
-    def _logits(self, views: NDArray[np.float32]) -> NDArray[np.float32]:
-        size = self._runtime.max_batch
-        parts = [self._runtime.logits(self._pack(views[at : at + size])) for at in range(0, len(views), size)]
-        return np.concatenate(parts)
+    def _logits(self, views: NDArray[np.float32], *, alone: bool) -> NDArray[np.float32]:
+        size = len(views) if self._runtime.runs_singly else self._runtime.max_batch
+        parts = [views[at : at + size] for at in range(0, len(views), size)]
+        return np.concatenate([self._runtime.logits(self._pack(part), alone=alone) for part in parts])
 
     def _give_up(self, video: PendingVideo) -> None:
         video.failure = InternalError("the model failed on this video; try again")

@@ -31,14 +31,14 @@ _OPENVINO_TYPES = {"float32": "f32", "bfloat16": "bf16"}
 
 
 class Runtime(Protocol):
-    """Runs one model on one device. `max_batch` views are worth waiting for; more than that is refused."""
+    """Runs one model on one device. `max_batch` views are worth waiting for, and as many as one call takes."""
 
     max_batch: int
     runs_singly: bool
-    """Whether each view is computed by itself, so that waiting for a fuller batch gains nothing."""
+    """Whether each view is computed by itself, so that waiting for a fuller batch gains nothing, and any N will do."""
 
-    def logits(self, pathways: Pathways) -> Logits:
-        """(N, classes) for the N views in each pathway array."""
+    def logits(self, pathways: Pathways, *, alone: bool = True) -> Logits:
+        """(N, classes) for the N views in each pathway array; `alone`: nobody else wants the cores meanwhile."""
 
     def describe(self) -> dict[str, Any]:
         """Name, device, precision and threads, as `?customized=true` tells them."""
@@ -102,7 +102,7 @@ class TorchRuntime:
         self._model: Any = torch.compile(model, dynamic=False) if compiled else model
         self._is_slowfast = spec.alpha is not None
 
-    def logits(self, pathways: Pathways) -> Logits:
+    def logits(self, pathways: Pathways, *, alone: bool = True) -> Logits:
         with torch.inference_mode(), torch.autocast(self._device.type, self._type, enabled=self._is_mixed):
             inputs = [self._to_device(pathway) for pathway in pathways]
             answer: torch.Tensor = self._model(inputs if self._is_slowfast else inputs[0])
@@ -134,8 +134,9 @@ class TorchRuntime:
 class OpenVinoRuntime:
     """The archive's converted model on the CPU.
 
-    Two compiled forms of it: one view is spread over all cores, several views go side by side, one thread each. Both
-    compute the same bits.
+    Two compiled forms of it: one view that is alone is spread over all cores; several views go side by side, one thread
+    each, and so does a view while other videos are decoded, because threads that share a view's every layer wait for
+    whichever of them has lost its core. Both forms compute the same bits.
     """
 
     runs_singly = True
@@ -168,10 +169,10 @@ class OpenVinoRuntime:
             self._many = openvino.AsyncInferQueue(streams, threads)
             self._many.set_callback(_keep_logits)
 
-    def logits(self, pathways: Pathways) -> Logits:
+    def logits(self, pathways: Pathways, *, alone: bool = True) -> Logits:
         count = len(pathways[0])
         views = [[pathway[index : index + 1] for pathway in pathways] for index in range(count)]
-        if count == 1 or self._many is None:
+        if (count == 1 and alone) or self._many is None:
             return np.concatenate([self._single.infer(view, share_inputs=True)[0].copy() for view in views])
         answers: list[Logits] = [np.empty(0, dtype=np.float32)] * count
         for index, view in enumerate(views):

@@ -79,10 +79,16 @@ class SampledVideo:
     """One video, decoded as far as the wanted windows need it."""
 
     def __init__(
-        self, payload: bytes | memoryview, spec: ModelSpec, limits: Limits, *, autorotate: bool = True
+        self,
+        payload: bytes | memoryview,
+        spec: ModelSpec,
+        limits: Limits,
+        *,
+        autorotate: bool = True,
+        threads: int = 1,
     ) -> None:
         self._spec, self._limits = spec, limits
-        self.file = VideoFile(payload, limits, autorotate=autorotate)
+        self.file = VideoFile(payload, limits, autorotate=autorotate, threads=threads)
         self._duration: Fraction | None = None
 
     def close(self) -> None:
@@ -96,11 +102,16 @@ class SampledVideo:
         """The wanted frames as they come out of the decoder, between the plan and a mark at each finished clip."""
         windows = list(enumerate(self._windows(sampling)))
         done: set[int] = set()
-        try:
-            yield from self._planned(windows, done)
-        except _PlanMismatch:
-            rest = [(index, window) for index, window in windows if index not in done]
-            yield from self._thorough(rest, any_before=bool(done))
+        while windows:
+            try:
+                yield from self._planned(windows, done)
+                return
+            except _PlanMismatch:
+                windows = [(index, window) for index, window in windows if index not in done]
+                if not self.file.use_one_thread():
+                    break
+        if windows:
+            yield from self._thorough(windows, any_before=bool(done))
 
     # Windows ----------------------------------------------------------------------------------------------------------
 
@@ -219,9 +230,12 @@ class SampledVideo:
 
     def _decode(self, packet: Any, *, skip: bool = False) -> list[Any]:
         try:
-            return self.file.decode(packet, skip_if_unreferenced=skip)
+            frames = self.file.decode(packet, skip_if_unreferenced=skip)
         except UndecodableVideo as error:
             raise _PlanMismatch from error
+        if self.file.is_doubtful:
+            raise _PlanMismatch
+        return frames
 
     def _scan(self, end: int | None, *, seek_to: int | None = None) -> tuple[PacketTable, list[Any] | None]:
         """Timestamps of the packets up to `end`, and the packets themselves while they are few enough to keep.

@@ -29,10 +29,10 @@ def crc(frame: NDArray[np.uint8]) -> int:
 
 
 def sampled_frames(
-    payload: bytes, spec: ModelSpec, sampling: Sampling = FIRST_CLIP, *, autorotate: bool = False
+    payload: bytes, spec: ModelSpec, sampling: Sampling = FIRST_CLIP, *, autorotate: bool = False, threads: int = 1
 ) -> tuple[dict[int, Checksums], SampledVideo]:
     """Window index -> checksums of its frames, and the video (closed) for its counters."""
-    video = SampledVideo(payload, spec, PATIENT, autorotate=autorotate)
+    video = SampledVideo(payload, spec, PATIENT, autorotate=autorotate, threads=threads)
     clips: tuple[Any, ...] = ()
     frames: dict[tuple[int, int], int] = {}
     done: dict[int, Checksums] = {}
