@@ -28,7 +28,6 @@ from scripts._server import Server, stop_processes
 
 DEFAULT_MODEL = "x3d_s"
 EMBEDDED_MODEL = "camera_motion"
-RANDOM_MODEL = "x3d_xs"
 MODEL_STORE = REPOSITORY / "model_store"
 
 _READY_TIMEOUT_SEC = 180.0
@@ -65,7 +64,7 @@ def serve(server: Server, model: str | None, *, offline: bool) -> None:
     process = running_server(server)
     served = server.models() if process else []
     # Without a name, a fallback that is being served already is as good as it was the first time.
-    name = model or next((each for each in (DEFAULT_MODEL, EMBEDDED_MODEL, RANDOM_MODEL) if each in served), None)
+    name = model or next((each for each in (DEFAULT_MODEL, EMBEDDED_MODEL) if each in served), None)
     if name is None or name not in served:
         name = have_archive(name, offline=offline)
     if process is None:
@@ -118,16 +117,12 @@ def have_archive(name: str | None, *, offline: bool) -> str:
         return DEFAULT_MODEL
     except QuickstartError as error:
         reason = error
-    if (REPOSITORY / "weights" / f"{EMBEDDED_MODEL}.safetensors").is_file():
-        print(f"{reason}: serving {EMBEDDED_MODEL} instead, which needs no download")
-        build(EMBEDDED_MODEL, offline=offline)
-        return EMBEDDED_MODEL
-    print(f"{reason}: serving {RANDOM_MODEL} with random weights instead, whose answers mean nothing")
-    build(RANDOM_MODEL, offline=offline, weights="random")
-    return RANDOM_MODEL
+    print(f"{reason}: serving {EMBEDDED_MODEL} instead, which needs no download")
+    build(EMBEDDED_MODEL, offline=offline)
+    return EMBEDDED_MODEL
 
 
-def build(name: str, *, offline: bool, weights: str = "published") -> None:
+def build(name: str, *, offline: bool) -> None:
     """Write model_store/NAME.mar unless it is there; QuickstartError says why it cannot be had."""
     archive = MODEL_STORE / f"{name}.mar"
     if archive.is_file():
@@ -147,9 +142,7 @@ def build(name: str, *, offline: bool, weights: str = "published") -> None:
         from scripts._download import DownloadError
         from scripts.package import PackageOptions, package, summary
 
-    options = PackageOptions(
-        spec=name, weights=weights, output=MODEL_STORE, offline=offline, progress=sys.stderr.isatty()
-    )
+    options = PackageOptions(spec=name, output=MODEL_STORE, offline=offline, progress=sys.stderr.isatty())
     try:
         print(summary(package(options)))
     except (SetupError, DownloadError) as error:

@@ -22,8 +22,6 @@ from scripts._server import ServerError, TorchServe
 
 IMAGES = REPOSITORY / "docs" / "images"
 MODEL = "camera_motion"
-WEIGHTS = REPOSITORY / "weights" / f"{MODEL}.safetensors"
-RANDOM_MODEL = "x3d_xs"
 
 _START_TIMEOUT_SEC = 120.0
 _ANSWER_TIMEOUT_MS = 60_000
@@ -35,33 +33,22 @@ class ScreenshotError(RuntimeError):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.screenshots", description=__doc__)
-    parser.add_argument(
-        "--model", help=f"the model to show; default {MODEL}, and {RANDOM_MODEL} until that has weights"
-    )
-    parser.add_argument("--weights", choices=("published", "random"), help="its weights; default published")
+    parser.add_argument("--model", default=MODEL, help="the model to show (default %(default)s)")
+    parser.add_argument("--weights", choices=("published", "random"), default="published", help="default %(default)s")
     parser.add_argument("--output", type=Path, default=IMAGES, metavar="DIR", help="where the pictures go")
     options = parser.parse_args(arguments)
-    model, weights = chosen(options.model, options.weights)
     try:
         with tempfile.TemporaryDirectory() as folder:
             store = Path(folder)
-            package(model, weights, store)
+            package(options.model, options.weights, store)
             clip = store / "clip.mp4"
             clip.write_bytes(two_part_clip())
-            with TorchServe(store, [f"{model}.mar"]) as server, running_demo(server) as url:
-                take(url, clip, options.output, model=model)
+            with TorchServe(store, [f"{options.model}.mar"]) as server, running_demo(server) as url:
+                take(url, clip, options.output, model=options.model)
     except (ScreenshotError, NoBrowser, ServerError) as error:
         print(f"screenshots: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def chosen(model: str | None, weights: str | None) -> tuple[str, str]:
-    """The model and its weights; where the embedded model has none yet, random ones of another, and a line says so."""
-    if model is not None or WEIGHTS.is_file():
-        return model or MODEL, weights or "published"
-    print(f"{MODEL} has no weights yet: showing {RANDOM_MODEL} with random ones, whose labels mean nothing")
-    return RANDOM_MODEL, weights or "random"
 
 
 def package(model: str, weights: str, store: Path) -> None:

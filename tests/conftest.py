@@ -20,8 +20,6 @@ from tests.support.videos import PLANS, make_video
 REPOSITORY = Path(__file__).resolve().parent.parent
 CORPUS = REPOSITORY.parent / "shared" / "corpus"
 
-BUNDLED_MODEL = REPOSITORY / "weights" / "camera_motion.safetensors"
-
 _OPTIONAL_HARDWARE = {"gpu"}
 
 
@@ -61,13 +59,7 @@ def _is_required(item: pytest.Item) -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A test that asks for a fixture that starts a server, or for the corpus, gets that marker without saying so.
-
-    Tests of the bundled model are deselected, visibly, while there is none: what they are about does not exist.
-    """
-    if not BUNDLED_MODEL.is_file():
-        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("bundled_model")])
-        items[:] = [item for item in items if not item.get_closest_marker("bundled_model")]
+    """A test that asks for a fixture that starts a server, or for the corpus, gets that marker without saying so."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         if "corpus" in fixtures:
@@ -103,5 +95,4 @@ def h264_video() -> bytes:
 
 def pytest_report_header() -> list[str]:
     lines: list[Any] = [f"REQUIRE_ALL={os.environ.get('REQUIRE_ALL', '')!r}", f"corpus: {CORPUS.is_dir()}"]
-    lines.append(f"bundled model: {BUNDLED_MODEL.is_file()}")
     return [str(line) for line in lines]

@@ -106,7 +106,9 @@ A motion's other components (a pan that also tilts, zooms or rolls a little) sta
 Procedural scenes (1/f noise, occluding shapes, rooms, pages of text, landscapes) with up to three objects that move by
 themselves, seen through the moving camera; brightness, contrast, fades, vignettes, marks, softness, noise, motion blur,
 frame rate (10 to 60), size, aspect and H.264 quality vary. Part of the clips went through H.264 and the package's own
-resize and crop, the others were rendered at the model's size. AdamW, one cycle, cross-entropy.
+resize and crop, the others were rendered at the model's size. AdamW, one cycle, cross-entropy on the label; beside it,
+in training alone, the camera's steps between frames are learnt from the last features, and the picture's local motion
+from the first three residual stages.
 
 | pixels | clips | of them encoded |
 |---|---|---|

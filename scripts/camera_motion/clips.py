@@ -22,8 +22,8 @@ ModelInput = NDArray[np.float32]  # (3, T, S, S), normalised
 PIXEL_BUDGET = 2_400_000
 """Pixels of one encoded clip, all frames together: what bounds the time it takes to make one."""
 
-TEXTURE_EVERY = 50
-"""Examples per new texture, which costs as much as forty small clips."""
+TEXTURE_EVERY = 200
+"""Examples per new texture, which costs as much as fifty small clips."""
 
 _REVERSED = {
     "pan left": "pan right",
@@ -242,7 +242,7 @@ class ExampleSource:
         ease_in: int = 0,
         made: int = 0,
     ) -> None:
-        """The first `ease_in` examples grow from easy to what is wanted; `made` of them were made before."""
+        """The first `ease_in` examples are easy, from half of them on ever less; `made` of them were made before."""
         self._rng = np.random.default_rng(seed)
         self._spec = spec
         self._encoded_share, self._encode_every, self._ease_in = encoded_share, encode_every, ease_in
@@ -251,7 +251,7 @@ class ExampleSource:
         self._made = made
 
     def next(self) -> Example:
-        """A fresh rendered clip, or one of the encoded ones in a random symmetry."""
+        """A fresh rendered clip or one of the encoded ones, in a random symmetry."""
         rng = self._rng
         self._made += 1
         if self._made % TEXTURE_EVERY == 0:
@@ -259,10 +259,11 @@ class ExampleSource:
         if self._encoded_share and (not self._encoded or self._made % self._encode_every == 0):
             fresh = encoded_example(rng, self._textures, int(rng.integers(len(LABELS))), self._spec)
             self._remember(self._encoded, fresh, 400)
-        difficulty = min(1.0, self._made / self._ease_in) if self._ease_in else 1.0
+        difficulty = min(1.0, max(0.0, 2 * self._made / self._ease_in - 1)) if self._ease_in else 1.0
         if rng.uniform() < self._encoded_share * difficulty:
             return symmetric(rng, self._encoded[int(rng.integers(len(self._encoded)))])
-        return direct_example(rng, self._textures, int(rng.integers(len(LABELS))), self._spec, difficulty=difficulty)
+        label = int(rng.integers(len(LABELS)))
+        return symmetric(rng, direct_example(rng, self._textures, label, self._spec, difficulty=difficulty))
 
     def _remember(self, kept: list[T], item: T, limit: int) -> None:
         if len(kept) < limit:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -18,13 +19,17 @@ from handlers.models import build_model
 from handlers.specs import get_spec
 from scripts.camera_motion.clips import ExampleSource, sized_spec, to_input
 from scripts.camera_motion.depthwise import speed_up
+from scripts.camera_motion.flow import FlowHeads
 from scripts.camera_motion.motion import LABELS
 from scripts.camera_motion.team import Team, run_team
 
-PEAK_LEARNING_RATE = 2e-3
+PEAK_LEARNING_RATE = 1.5e-3
 WEIGHT_DECAY = 0.02
-WARM_UP = 0.04  # part of the run
+WARM_UP = 0.02  # part of the run
 BRANCH_SCALE = 0.5  # of a residual branch at the start
+STEP_WEIGHT = 10.0  # in the loss, of the camera's steps
+FLOW_WEIGHT = 3.0  # in the loss, of the flow heads
+FLOW_RATE = 3.0  # of the flow heads, times the learning rate
 HEAD = "blocks.5"
 """The classification head's name in pytorchvideo's X3D."""
 
@@ -42,11 +47,12 @@ class Phase:
     """Clips per process over which the first ones grow from easy to what is wanted."""
 
 
+# A batch that 16 does not divide takes twice the time: oneDNN's fast kernels work on blocks of 16 clips.
 DEFAULT_PHASES = (
-    Phase(size=64, clips=36_000, batch=16, encoded_share=0.15, encode_every=200, ease_in=1_500),
-    Phase(size=96, clips=10_000, batch=16, encoded_share=0.2, encode_every=100),
-    Phase(size=128, clips=4_000, batch=12, encoded_share=0.25, encode_every=60),
-    Phase(size=182, clips=2_400, batch=8, encoded_share=0.4, encode_every=16),
+    Phase(size=64, clips=23_000, batch=16, encoded_share=0.15, encode_every=200, ease_in=5_000),
+    Phase(size=96, clips=8_000, batch=16, encoded_share=0.2, encode_every=100),
+    Phase(size=128, clips=5_600, batch=16, encoded_share=0.25, encode_every=60),
+    Phase(size=182, clips=3_000, batch=16, encoded_share=0.4, encode_every=20),
 )
 SMOKE_PHASES = (
     Phase(size=32, clips=16, batch=8, encoded_share=0.2, encode_every=8),
@@ -71,15 +77,11 @@ class Settings:
 
 
 Item = tuple[torch.Tensor, int, torch.Tensor]
-"""Pictures (3, T, S, S), class id, the camera's steps ((T - 1) * 4,)."""
+"""Pictures (3, T, S, S), class id, the camera's steps (T - 1, 4)."""
 
 
 class _Stream(IterableDataset[Item]):
-    """Examples of one phase, each followed by itself played backwards; each loader process has a seed of its own.
-
-    Both have the same pictures and, but for static and shake, other labels: what cannot tell them apart is not worth
-    learning, and cancels out of the gradient.
-    """
+    """Examples of one phase; each loader process has a seed of its own."""
 
     def __init__(self, phase: Phase, seed: int, textures: int, made: int) -> None:
         self._phase, self._seed, self._textures, self._made = phase, seed, textures, made
@@ -98,36 +100,27 @@ class _Stream(IterableDataset[Item]):
         )
         while True:
             example = source.next()
-            for each in (example, example.reversed()):
-                yield torch.from_numpy(to_input(each.frames, spec)), each.label, torch.from_numpy(each.steps.ravel())
+            steps = np.ascontiguousarray(example.steps)
+            yield torch.from_numpy(to_input(example.frames, spec)), example.label, torch.from_numpy(steps)
 
 
 def new_model() -> nn.Module:
     """The spec's architecture, trainable, with outputs for the ten labels and, in training alone, the camera's steps.
 
-    To be asked how far the camera went, not only in which direction, speeds training up. The builder's dropout of 0.5
-    would slow it down.
+    The builder starts every residual branch scaled by zero, which keeps the only convolutions that relate places at
+    different times out of the first hundreds of steps, and its dropout of 0.5 slows training down. The classifier
+    starts at zero instead, so that its first answers add no noise to what the network is to learn.
     """
     spec = get_spec("x3d_xs")
     outputs = len(LABELS) + 4 * (spec.num_frames - 1)
     model = build_model(spec, num_classes=outputs, head="pytorchvideo").requires_grad_(True)
     setattr(model.get_submodule(f"{HEAD}.dropout"), "p", 0.1)  # noqa: B010 - a plain number, which nn.Module's types deny
-    _awaken(model)
-    return model
-
-
-def _awaken(model: nn.Module) -> None:
-    """Give the builder's first weights a start from which motion is found soon.
-
-    It begins with every residual branch scaled by zero, which keeps the only convolutions that relate places at
-    different times out of the first thousands of steps; and it scales depthwise kernels as if each output summed all
-    channels, so that a step of Adam's is a tenth of such a kernel.
-    """
     for name, module in model.named_modules():
         if isinstance(module, nn.BatchNorm3d) and name.endswith("branch2.norm_c"):
             nn.init.constant_(module.weight, BRANCH_SCALE)
-        elif isinstance(module, nn.Conv3d) and module.groups == module.in_channels > 1:
-            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+    for parameter in model.get_submodule(f"{HEAD}.proj").parameters():
+        nn.init.zeros_(parameter)
+    return model
 
 
 def pool_globally(model: nn.Module, fixed_pool: nn.Module | None) -> nn.Module:
@@ -189,23 +182,62 @@ def train(settings: Settings) -> None:
     run_team(partial(_train, settings), settings.processes)
 
 
+class _Learner:
+    """The model, what teaches it, and the optimizer of both."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.model = new_model().to(device).to(memory_format=torch.channels_last_3d)
+        self.heads = FlowHeads(self.model, get_spec("x3d_xs").num_frames).to(device)
+        if device.type == "cpu":
+            speed_up(self.model)
+        groups = [*_groups(self.model, factor=1.0), *_groups(self.heads, factor=FLOW_RATE)]
+        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99))
+        self.parameters = [*self.model.parameters(), *self.heads.parameters()]
+        self._device = device
+
+    def step(self, batch: Sequence[torch.Tensor], rate: float, team: Team) -> tuple[float, float]:
+        """One update from a batch of items; the classification loss and the batch's accuracy before it."""
+        pictures, labels, steps = (part.to(self._device) for part in batch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["factor"]
+        answers = self.model(pictures.contiguous(memory_format=torch.channels_last_3d))
+        logits, guessed_steps = answers[:, : len(LABELS)], answers[:, len(LABELS) :]
+        loss = nn.functional.cross_entropy(logits, labels)
+        step_loss = nn.functional.smooth_l1_loss(guessed_steps, steps.flatten(1))
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss + STEP_WEIGHT * step_loss + FLOW_WEIGHT * self.heads.loss(steps))
+        team.average_gradients(self.parameters)
+        nn.utils.clip_grad_norm_(self.parameters, 5.0)
+        self.optimizer.step()
+        return float(loss.detach()), float((logits.argmax(1) == labels).float().mean())
+
+    def state(self) -> dict[str, object]:
+        return {
+            "model": self.model.state_dict(),
+            "heads": self.heads.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load(self, state: dict[str, dict[str, torch.Tensor]]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.heads.load_state_dict(state["heads"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
 def _train(settings: Settings, team: Team) -> None:
     torch.manual_seed(settings.seed)
-    model = new_model().to(settings.device).to(memory_format=torch.channels_last_3d)
-    if settings.device.type == "cpu":
-        speed_up(model)
-    optimizer = torch.optim.AdamW(_groups(model), lr=PEAK_LEARNING_RATE, betas=(0.9, 0.99))
-    clock = _Clock(settings)
-    state = _resume(settings, model, optimizer, clock)
+    learner, clock = _Learner(settings.device), _Clock(settings)
+    state = _resume(settings, learner, clock)
+    model = learner.model
     fixed_pool = pool_globally(model, None)
     for index in range(len(settings.phases)):
         if index == len(settings.phases) - 1:
             pool_globally(model, fixed_pool)
         if index >= state.phase:
             state = replace(state, phase=index)
-            _run_phase(model, optimizer, clock, settings, team, state)
-    settle_batch_norms(model, settings, batches=max(2, min(60, settings.phases[-1].clips // 16)))
+            _run_phase(learner, clock, settings, team, state)
     if team.leads and settings.result is not None:
+        settle_batch_norms(model, settings, batches=max(2, min(60, settings.phases[-1].clips // 16)))
         torch.save({"model": served_state(model), "seen": state.seen, "minutes": clock.minutes}, settings.result)
 
 
@@ -217,22 +249,24 @@ class _State:
     seen: dict[int, int] = field(default_factory=dict)
 
 
-def _resume(settings: Settings, model: nn.Module, optimizer: torch.optim.Optimizer, clock: _Clock) -> _State:
-    """The saved state, loaded into model and optimizer; the beginning where nothing is to be resumed."""
+def _resume(settings: Settings, learner: _Learner, clock: _Clock) -> _State:
+    """The saved state, loaded into the learner; the beginning where nothing is to be resumed."""
     if settings.resume is None:
         return _State()
     saved = torch.load(settings.resume, weights_only=True)
-    model.load_state_dict(saved["model"])
-    optimizer.load_state_dict(saved["optimizer"])
+    learner.load(saved)
     clock.resume_at(saved["progress"], saved["minutes"])
     return _State(saved["phase"], saved["seen"])
 
 
-def _groups(model: nn.Module) -> list[dict[str, object]]:
-    """Weight decay for matrices and kernels alone."""
-    decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    return [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
+def _groups(module: nn.Module, *, factor: float) -> list[dict[str, object]]:
+    """Weight decay for matrices and kernels alone; `factor` of the learning rate."""
+    decayed = [parameter for parameter in module.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in module.parameters() if parameter.ndim <= 1]
+    return [
+        {"params": decayed, "weight_decay": WEIGHT_DECAY, "factor": factor},
+        {"params": others, "weight_decay": 0.0, "factor": factor},
+    ]
 
 
 def _loader(phase: Phase, settings: Settings, seed: int, made: int = 0) -> DataLoader[Item]:
@@ -241,31 +275,29 @@ def _loader(phase: Phase, settings: Settings, seed: int, made: int = 0) -> DataL
     return DataLoader(stream, batch_size=phase.batch, num_workers=settings.workers, prefetch_factor=prefetch)
 
 
-def _run_phase(
-    model: nn.Module, optimizer: torch.optim.Optimizer, clock: _Clock, settings: Settings, team: Team, state: _State
-) -> None:
+def _run_phase(learner: _Learner, clock: _Clock, settings: Settings, team: Team, state: _State) -> None:
     """The phase that the state is in; its clips are counted there."""
     index, phase = state.phase, settings.phases[state.phase]
     clips, recent = state.seen.get(phase.size, 0), _Recent()
-    made = clips // (2 * team.size)
+    made = clips // team.size
     saved = time.monotonic()
-    model.train()
+    learner.model.train()
     with tqdm(
         total=phase.clips, initial=clips, unit="clip", desc=f"{phase.size} px", mininterval=2.0, disable=not team.leads
     ) as bar:
-        for pictures, labels, steps in _loader(phase, settings, settings.seed * 100 + team.rank, made):
+        for batch in _loader(phase, settings, settings.seed * 100 + team.rank, made):
             progress = team.agree(clock.progress(index, clips))
             if progress >= clock.end_of(index) - 1e-9:
                 break
-            loss, correct = _step(model, optimizer, team, pictures, labels, steps, learning_rate(progress))
-            clips += len(labels) * team.size
+            loss, correct = learner.step(batch, learning_rate(progress), team)
+            clips += phase.batch * team.size
             state.seen[phase.size] = clips
             recent.add(loss, correct)
             bar.set_postfix(recent.shown(), progress=f"{progress:.1%}", refresh=False)
-            bar.update(len(labels) * team.size)
+            bar.update(phase.batch * team.size)
             if team.leads and settings.checkpoint is not None and time.monotonic() - saved > 60:
                 saved = time.monotonic()
-                _save(settings.checkpoint, model, optimizer, state, progress, clock.minutes)
+                _save(settings.checkpoint, learner, state, progress, clock.minutes)
 
 
 class _Recent:
@@ -284,41 +316,12 @@ class _Recent:
         return {"loss": f"{self._loss:.3f}", "accuracy": f"{self._accuracy:.1%}"}
 
 
-def _save(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: _State, progress: float, minutes: float
-) -> None:
+def _save(path: Path, learner: _Learner, state: _State, progress: float, minutes: float) -> None:
     """Everything that `_resume` needs; written whole or not at all."""
     partial_path = path.with_suffix(".partial")
     where = {"phase": state.phase, "seen": state.seen, "progress": progress, "minutes": minutes}
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), **where}, partial_path)
+    torch.save({**learner.state(), **where}, partial_path)
     partial_path.replace(path)
-
-
-def _step(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    team: Team,
-    pictures: torch.Tensor,
-    labels: torch.Tensor,
-    steps: torch.Tensor,
-    rate: float,
-) -> tuple[float, float]:
-    """One update; the loss and the batch's accuracy before it."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    device = next(model.parameters()).device
-    pictures = pictures.to(device).contiguous(memory_format=torch.channels_last_3d)
-    labels = labels.to(device)
-    answers = model(pictures)
-    logits, guessed_steps = answers[:, : len(LABELS)], answers[:, len(LABELS) :]
-    loss = nn.functional.cross_entropy(logits, labels)
-    step_loss = nn.functional.smooth_l1_loss(guessed_steps, steps.to(device))
-    optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss + step_loss)
-    team.average_gradients(model.parameters())
-    nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-    optimizer.step()
-    return float(loss.detach()), float((logits.argmax(1) == labels).float().mean())
 
 
 def settle_batch_norms(model: nn.Module, settings: Settings, *, batches: int) -> None:

@@ -43,7 +43,6 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.bundled_model
 def test_accuracy_is_the_servers(server: TorchServe, archive: Path, clips: Path, tmp_path: Path) -> None:
     out = tmp_path / "r.json"
     run("evaluate", archive, "--annotations", clips / "val.csv", "--videos", clips, "--out", out, "--no-plots")
@@ -66,7 +65,6 @@ def test_accuracy_is_the_servers(server: TorchServe, archive: Path, clips: Path,
     assert right / CLIPS > 0.7  # chance is 0.1
 
 
-@pytest.mark.bundled_model
 def test_ten_by_three_views(archive: Path, clips: Path, tmp_path: Path) -> None:
     out = tmp_path / "r.json"
     options = ("--views", "10x3", "--limit", "10", "--average-clips", "none", "--no-plots")

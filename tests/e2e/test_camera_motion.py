@@ -40,7 +40,6 @@ def ask(server: TorchServe, url: str, clip: bytes) -> dict[str, float]:
     return scores
 
 
-@pytest.mark.bundled_model
 @pytest.mark.parametrize("seed", [7, 11, 23])
 def test_pan_and_its_reversal_get_their_names(server: TorchServe, camera_motion: str, seed: int) -> None:
     """A wrong frame order, colour range or normalisation anywhere between the bytes and the model fails here."""
@@ -52,7 +51,6 @@ def test_pan_and_its_reversal_get_their_names(server: TorchServe, camera_motion:
     assert right["pan right"] > 0.8, right
 
 
-@pytest.mark.bundled_model
 def test_all_ten_labels_are_served(server: TorchServe, camera_motion: str) -> None:
     answer = requests.post(
         camera_motion, data=make_clip("zoom in", seed=5), headers={**server.headers(), "X-Top-K": "10"}, timeout=60
@@ -104,7 +102,6 @@ def test_the_page_leads_from_a_state_dict_to_an_answer(server: TorchServe, model
     assert sum(scores.values()) == pytest.approx(1.0, abs=1e-5)
 
 
-@pytest.mark.bundled_model
 def test_the_worked_example_packages_and_films(workplace: Path, server: TorchServe) -> None:
     """All of the block but the hour of training, whose script has a test of its own."""
     training, *others = blocks("bash")[3].splitlines()

@@ -151,7 +151,6 @@ def test_a_click_on_a_segment_seeks_the_player(demo: str, page: Any, clip: Path)
     assert seconds() == pytest.approx(2.0, abs=0.05)
 
 
-@pytest.mark.bundled_model
 def test_the_right_label_for_each_part(server: TorchServe, demo: str, page: Any, clip: Path, model_store: Path) -> None:
     """The embedded model: what the camera does, and when."""
     package("camera_motion", model_store, "--weights", "published")

