@@ -42,6 +42,13 @@ _STOP_TIMEOUT_SEC = 30.0
 _WORKER_DIED = re.compile(
     r"Backend worker (?:monitoring thread interrupted or backend worker )?process died", re.IGNORECASE
 )
+_TRACEBACK_TIMEOUT_SEC = 3.0
+
+
+def _worker_exceptions(log: str) -> list[str]:
+    """The last lines of the tracebacks after a worker said that it died; of all, where it could not say so."""
+    _, said, after = log.partition("MODEL_LOG - Backend worker process died")
+    return re.findall(r"MODEL_LOG - ([\w.]*(?:Error|Exception|Invalid\w*|Un\w+): .*)", after if said else log)
 
 
 class Server:
@@ -178,11 +185,18 @@ class Server:
             time.sleep(_POLL_SEC)
 
     def _worker_error(self) -> str:
-        """The last exception that a worker printed before it died, without the log's prefix."""
-        before = re.split(r"Backend worker process died", self.log_text())
-        found = re.findall(
-            r"MODEL_LOG - ([\w.]*(?:Error|Exception|Invalid\w*|Un\w+): .*)", before[-2] if len(before) > 1 else ""
-        )
+        """The exception that a worker printed when it died, without the log's prefix.
+
+        TorchServe notices the death on the worker's socket, and reads what it printed in another thread: the traceback
+        may come a moment later, line by line.
+        """
+        deadline, before = time.monotonic() + _TRACEBACK_TIMEOUT_SEC, ""
+        while (text := self.log_text()) != before or not _worker_exceptions(text):
+            if time.monotonic() > deadline:
+                break
+            before = text
+            time.sleep(_POLL_SEC)
+        found = _worker_exceptions(text)
         return found[-1] if found else f"see the log\n{self._tail()}"
 
     def _tail(self, lines: int = 15) -> str:

@@ -25,9 +25,9 @@ from handlers.models import load_model
 from handlers.specs import get_spec
 from scripts.camera_motion.card import TrainingRecord, model_card
 from scripts.camera_motion.loop import DEFAULT_PHASES, SMOKE_PHASES, Phase, Settings, train
-from scripts.camera_motion.measure import Report, Reversals, fresh_clips, measure, reversals, scorer
+from scripts.camera_motion.measure import FreshClips, Report, Reversals, measure, reversals, scorer
 from scripts.camera_motion.motion import LABELS
-from scripts.camera_motion.realframes import read_stills, real_frame_clips
+from scripts.camera_motion.realframes import RealFrameClips, read_stills
 
 NAME = "camera_motion"
 RECORD_KEY = "training"
@@ -104,13 +104,13 @@ def evaluate(weights: Path, options: argparse.Namespace) -> tuple[list[Report], 
     model = load_model(get_spec(NAME), weights, num_classes=len(LABELS), head="pytorchvideo").float()
     score = scorer(model)
     per_class = 1 if options.smoke else options.per_class
-    clips = fresh_clips(per_class, seed=options.seed + 1_000_000)
-    reports = [measure("fresh clips", score, clips, total=per_class * len(LABELS))]
+    fresh = FreshClips(per_class, seed=options.seed + 1_000_000)
+    reports = [measure("fresh clips", score, fresh, total=per_class * len(LABELS))]
     if options.real_frames is not None:
         stills = read_stills(options.real_frames, per_video=3)
-        clips = real_frame_clips(stills, per_still=options.per_still, seed=options.seed)
+        real = RealFrameClips(stills, per_still=options.per_still, seed=options.seed)
         total = len(stills) * options.per_still * len(LABELS)
-        reports.append(measure(f"real frames ({len(stills)} frames)", score, clips, total=total))
+        reports.append(measure(f"real frames ({len(stills)} frames)", score, real, total=total))
     turned = reversals(score, seeds=range(1 if options.smoke else 20))
     for report in reports:
         print(f"\n{report.table()}")

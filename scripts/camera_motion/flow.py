@@ -40,12 +40,24 @@ class FlowHeads(nn.Module):
         """Of the model's last forward pass in training mode; `steps` (N, T - 1, 4), as `Example.steps`."""
         losses = []
         for name in STAGES:
-            features = self._features.pop(name)
+            features = _in_step(self._features.pop(name))
             count, channels, length, height, width = features.shape
             stacked = features.transpose(1, 2).reshape(count, length * channels, height, width)
             guess = self._heads[_key(name)](stacked)
             losses.append(functional.smooth_l1_loss(guess, camera_flow(steps, height, width)))
         return torch.stack(losses).sum()
+
+
+def _in_step(features: torch.Tensor) -> torch.Tensor:
+    """The same, with a gradient in the network's memory layout: one in another would slow all layers before it down."""
+    same = features.view_as(features)
+    if same.requires_grad:
+        same.register_hook(_by_channels)  # type: ignore[no-untyped-call]
+    return same
+
+
+def _by_channels(gradient: torch.Tensor) -> torch.Tensor:
+    return gradient.contiguous(memory_format=torch.channels_last_3d)
 
 
 def _key(stage: str) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from handlers.specs import get_spec
@@ -21,7 +23,7 @@ from scripts.camera_motion.scenes import make_texture
 Scorer = Callable[[bytes], NDArray[np.float64]]
 """An mp4 -> one probability per label."""
 
-Clips = Iterable[tuple[bytes, int]]
+LabelledClip = tuple[bytes, int]
 """(mp4, class id)."""
 
 
@@ -77,22 +79,39 @@ def scorer(model: nn.Module) -> Scorer:
     return score
 
 
-def measure(name: str, score: Scorer, clips: Clips, *, total: int) -> Report:
-    """Top-1 counts of `score` over the clips."""
+def measure(name: str, score: Scorer, parts: Dataset[list[LabelledClip]], *, total: int) -> Report:
+    """Top-1 counts of `score` over the clips of all parts, which are made on every core, a part at a time."""
     counts = np.zeros((len(LABELS), len(LABELS)), np.int64)
-    for video, label_id in tqdm(clips, total=total, unit="clip", desc=name):
-        counts[label_id, int(score(video).argmax())] += 1
+    workers = (os.cpu_count() or 1) if total > len(LABELS) else 0
+    with tqdm(total=total, unit="clip", desc=name) as bar:
+        for part in DataLoader(parts, batch_size=None, collate_fn=list, num_workers=workers):
+            for video, label_id in part:
+                counts[label_id, int(score(video).argmax())] += 1
+                bar.update()
     return Report(name, counts)
 
 
-def fresh_clips(per_class: int, *, seed: int) -> Iterator[tuple[bytes, int]]:
-    """(mp4, class id) as in training, from a seed that training never used, with new textures throughout."""
-    rng = np.random.default_rng([seed, 0x5EED])
-    textures = [Texture(make_texture(rng)) for _ in range(12)]
-    for _ in range(per_class):
-        for label_id in range(len(LABELS)):
-            textures[int(rng.integers(len(textures)))] = Texture(make_texture(rng))
-            yield encoded_video(rng, textures, label_id).video, label_id
+@dataclass(frozen=True, slots=True)
+class FreshClips(Dataset[list[LabelledClip]]):
+    """`per_class` parts of one clip per label, as in training, from a seed that training never used."""
+
+    per_class: int
+    seed: int
+
+    def __len__(self) -> int:
+        return self.per_class
+
+    def __getitem__(self, part: int) -> list[LabelledClip]:
+        """Every clip brings a texture of its own beside those before it; the same wherever and whenever it is made."""
+        if not 0 <= part < self.per_class:
+            raise IndexError(part)
+        rng = np.random.default_rng([self.seed, 0x5EED, part])
+        textures = [Texture(make_texture(rng)) for _ in range(2)]
+        clips = []
+        for label_id in rng.permutation(len(LABELS)):
+            textures.append(Texture(make_texture(rng)))
+            clips.append((encoded_video(rng, textures, int(label_id)).video, int(label_id)))
+        return clips
 
 
 @dataclass(frozen=True, slots=True)

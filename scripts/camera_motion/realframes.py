@@ -5,7 +5,6 @@ The window's path is drawn as in training, then placed and scaled so that it nev
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 from numpy.typing import NDArray
+from torch.utils.data import Dataset
 
 from scripts.camera_motion.motion import LABELS, REFERENCE_SEC, CameraPath, Floats, sample_path
 from scripts.camera_motion.render import DETAIL, Frames, encode_h264
@@ -173,11 +173,23 @@ def _bilinear(picture: NDArray[np.uint8], x: NDArray[np.float32], y: NDArray[np.
     return mixed
 
 
-def real_frame_clips(stills: list[Still], *, per_still: int, seed: int) -> Iterator[tuple[bytes, int]]:
-    """(mp4, class id): every label `per_still` times over every still."""
-    for number, still in enumerate(stills):
-        rng = np.random.default_rng([seed, number])
-        for _ in range(per_still):
+@dataclass(frozen=True, slots=True)
+class RealFrameClips(Dataset[list[tuple[bytes, int]]]):
+    """One part per still: every label `per_still` times over it, as (mp4, class id)."""
+
+    stills: list[Still]
+    per_still: int
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.stills)
+
+    def __getitem__(self, part: int) -> list[tuple[bytes, int]]:
+        still = self.stills[part]
+        rng = np.random.default_rng([self.seed, part])
+        clips = []
+        for _ in range(self.per_still):
             for label_id, label in enumerate(LABELS):
                 frames = moving_window(still, label, rng)
-                yield encode_h264(frames, fps=FPS, crf=int(rng.integers(20, 31))), label_id
+                clips.append((encode_h264(frames, fps=FPS, crf=int(rng.integers(20, 31))), label_id))
+        return clips

@@ -37,3 +37,16 @@ def server(torchserve_installed: None, model_store: Path, x3d_xs_archive: Path) 
     """A running server with x3d_xs ready; its own ports and folder, stopped when the session ends."""
     with TorchServe(model_store, [x3d_xs_archive.name]) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def camera_motion_archive(model_store: Path) -> Path:
+    """`camera_motion` with the repository's own weights, packaged once per session, with no network."""
+    return package("camera_motion", model_store, "--weights", "published")
+
+
+@pytest.fixture(scope="session")
+def camera_motion(server: TorchServe, camera_motion_archive: Path) -> str:
+    """Where the embedded model, registered on the shared server, is asked."""
+    server.register(camera_motion_archive.name)
+    return f"{server.inference_url}/predictions/camera_motion"

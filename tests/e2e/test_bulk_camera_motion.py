@@ -15,18 +15,10 @@ import requests
 from scripts._camera_clips import LABELS, make_clip
 from scripts._server import TorchServe
 from tests.e2e.bulk_support import run
-from tests.support.archives import REPOSITORY, package
 
 CLIPS = int(os.environ.get("EVALUATE_CLIPS", "20"))
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def archive(model_store: Path) -> Path:
-    if not (REPOSITORY / "weights" / "camera_motion.safetensors").is_file():
-        pytest.skip("the repository has no weights/camera_motion.safetensors")
-    return package("camera_motion", model_store, "--weights", "published", "--name", "camera_motion_evaluated")
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +35,17 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_accuracy_is_the_servers(server: TorchServe, archive: Path, clips: Path, tmp_path: Path) -> None:
+def test_accuracy_is_the_servers(
+    server: TorchServe, camera_motion: str, camera_motion_archive: Path, clips: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "r.json"
-    run("evaluate", archive, "--annotations", clips / "val.csv", "--videos", clips, "--out", out, "--no-plots")
+    annotations = clips / "val.csv"
+    run("evaluate", camera_motion_archive, "--annotations", annotations, "--videos", clips, "--out", out, "--no-plots")
     result = json.loads(out.read_text())
-    server.register(archive.name)
     right = 0
     for record in result["videos"]:
         answer = requests.post(
-            f"{server.inference_url}/predictions/{archive.stem}",
+            camera_motion,
             data=(clips / record["video"]).read_bytes(),
             headers={**server.headers(), "Content-Type": "video/mp4"},
             timeout=60,
@@ -65,9 +59,10 @@ def test_accuracy_is_the_servers(server: TorchServe, archive: Path, clips: Path,
     assert right / CLIPS > 0.7  # chance is 0.1
 
 
-def test_ten_by_three_views(archive: Path, clips: Path, tmp_path: Path) -> None:
+def test_ten_by_three_views(camera_motion_archive: Path, clips: Path, tmp_path: Path) -> None:
     out = tmp_path / "r.json"
     options = ("--views", "10x3", "--limit", "10", "--average-clips", "none", "--no-plots")
-    run("evaluate", archive, "--annotations", clips / "val.csv", "--videos", clips, "--out", out, *options)
+    annotations = clips / "val.csv"
+    run("evaluate", camera_motion_archive, "--annotations", annotations, "--videos", clips, "--out", out, *options)
     result = json.loads(out.read_text())
     assert result["counts"] == {"annotated": 10, "scored": 10, "missing": 0, "broken": 0, "samples": 300}

@@ -15,7 +15,7 @@ import requests
 
 from scripts._camera_clips import LABELS, make_clip
 from scripts._server import TorchServe
-from tests.support.archives import REPOSITORY, package
+from tests.support.archives import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "your-own-model.md").read_text(encoding="utf-8")
 
@@ -23,14 +23,6 @@ PAGE = (REPOSITORY / "docs" / "your-own-model.md").read_text(encoding="utf-8")
 def blocks(language: str) -> list[str]:
     """The page's fenced blocks of that language, in order."""
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)
-
-
-@pytest.fixture(scope="module")
-def camera_motion(server: TorchServe, model_store: Path) -> str:
-    """`camera_motion` packaged with no network from the repository's own weights, and registered."""
-    package("camera_motion", model_store, "--weights", "published")
-    server.register("camera_motion.mar")
-    return f"{server.inference_url}/predictions/camera_motion"
 
 
 def ask(server: TorchServe, url: str, clip: bytes) -> dict[str, float]:

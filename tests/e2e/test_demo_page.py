@@ -21,7 +21,7 @@ from scripts._demo_clip import PART_SEC, PARTS, two_part_clip
 from scripts._environment import REPOSITORY
 from scripts._server import TorchServe
 from scripts.screenshots import choose_model, classify, open_demo, running_demo
-from tests.support.archives import package, tiny_archive
+from tests.support.archives import tiny_archive
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -151,11 +151,9 @@ def test_a_click_on_a_segment_seeks_the_player(demo: str, page: Any, clip: Path)
     assert seconds() == pytest.approx(2.0, abs=0.05)
 
 
-def test_the_right_label_for_each_part(server: TorchServe, demo: str, page: Any, clip: Path, model_store: Path) -> None:
+@pytest.mark.usefixtures("camera_motion")
+def test_the_right_label_for_each_part(demo: str, page: Any, clip: Path) -> None:
     """The embedded model: what the camera does, and when."""
-    package("camera_motion", model_store, "--weights", "published")
-    if "camera_motion" not in server.models():
-        server.register("camera_motion.mar")
     classify(page, demo, clip, model="camera_motion")
     names = page.locator(".va-segment").all_inner_texts()
     assert names[0] == PARTS[0]

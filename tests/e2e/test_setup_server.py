@@ -152,10 +152,12 @@ def test_a_worker_that_cannot_load_is_reported_at_once_and_nothing_stays(
 ) -> None:
     tiny_archive(tmp_path, "broken", BROKEN)
     server = TorchServe(tmp_path, ["broken.mar"])
-    with pytest.raises(ServerError, match="ended while loading: RuntimeError: the package nonesuch is missing"):
-        server.start()
-    pids = [server.pid, *(child.pid for child in psutil.Process(server.pid).children(recursive=True))]
-    server.stop()
+    try:
+        with pytest.raises(ServerError, match="ended while loading: RuntimeError: the package nonesuch is missing"):
+            server.start()
+        pids = [server.pid, *(child.pid for child in psutil.Process(server.pid).children(recursive=True))]
+    finally:
+        server.stop()
     assert not any(psutil.pid_exists(pid) for pid in pids)
     assert not server.directory.exists()
 
