@@ -42,13 +42,8 @@ _STOP_TIMEOUT_SEC = 30.0
 _WORKER_DIED = re.compile(
     r"Backend worker (?:monitoring thread interrupted or backend worker )?process died", re.IGNORECASE
 )
+_LAST_WORDS = "MODEL_LOG - Backend worker process died"
 _TRACEBACK_TIMEOUT_SEC = 3.0
-
-
-def _worker_exceptions(log: str) -> list[str]:
-    """The last lines of the tracebacks after a worker said that it died; of all, where it could not say so."""
-    _, said, after = log.partition("MODEL_LOG - Backend worker process died")
-    return re.findall(r"MODEL_LOG - ([\w.]*(?:Error|Exception|Invalid\w*|Un\w+): .*)", after if said else log)
 
 
 class Server:
@@ -185,18 +180,17 @@ class Server:
             time.sleep(_POLL_SEC)
 
     def _worker_error(self) -> str:
-        """The exception that a worker printed when it died, without the log's prefix.
+        """The exception that kept a worker from loading, without the log's prefix.
 
-        TorchServe notices the death on the worker's socket, and reads what it printed in another thread: the traceback
-        may come a moment later, line by line.
+        TorchServe notices a worker's death on its socket and reads what it printed in another thread: the lines may
+        come a moment later, the one that says that it died last.
         """
-        deadline, before = time.monotonic() + _TRACEBACK_TIMEOUT_SEC, ""
-        while (text := self.log_text()) != before or not _worker_exceptions(text):
-            if time.monotonic() > deadline:
-                break
-            before = text
+        deadline = time.monotonic() + _TRACEBACK_TIMEOUT_SEC
+        while _LAST_WORDS not in (text := self.log_text()) and time.monotonic() < deadline:
             time.sleep(_POLL_SEC)
-        found = _worker_exceptions(text)
+        found = re.findall(
+            r"MODEL_LOG - ([\w.]*(?:Error|Exception|Invalid\w*|Un\w+): .*)", text.partition(_LAST_WORDS)[0]
+        )
         return found[-1] if found else f"see the log\n{self._tail()}"
 
     def _tail(self, lines: int = 15) -> str:

@@ -2,7 +2,7 @@
 
     python -m scripts.train_camera_motion --seed 0 --output weights/
 
-takes about an hour on two CPU cores, and writes camera_motion.safetensors, camera_motion.labels.txt and
+takes under an hour on two CPU cores, and writes camera_motion.safetensors, camera_motion.labels.txt and
 camera_motion.md into the output folder.
 """
 
@@ -37,7 +37,7 @@ RECORD_KEY = "training"
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m scripts.train_camera_motion",
-        description="Train and measure the embedded camera_motion model; about an hour on two CPU cores.",
+        description="Train and measure the embedded camera_motion model; under an hour on two CPU cores.",
     )
     parser.add_argument("--output", type=Path, default=Path("weights"), help="folder of the three files written")
     parser.add_argument("--seed", type=int, default=0, help="of the data and the first weights")
