@@ -41,6 +41,9 @@ def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[TwoNodes]:
     from ray.cluster_utils import Cluster
 
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:  # sockets: a short path
+        # Where Ray notes the cluster's address, outside of `temp_dir`; it expects the folder to be there.
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        Path(folder, "ray").mkdir()
         node = {**_NODE, "temp_dir": folder}
         cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
         try:

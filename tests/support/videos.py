@@ -79,7 +79,9 @@ _BIT_RATES = {"libx264": 0, "libx265": 0, "libsvtav1": 0}  # these have a sensib
 def make_video(plan: VideoPlan = PLANS["h264"]) -> bytes:
     """The plan, encoded. Single-threaded, so that the same FFmpeg build gives the same bytes every time."""
     file = io.BytesIO()
-    with av.open(file, "w", format=plan.container) as output:
+    # Matroska's muxer draws random identifiers unless told not to.
+    exact = {"fflags": "bitexact"} if plan.container in ("matroska", "webm") else {}
+    with av.open(file, "w", format=plan.container, options=exact) as output:
         video: Any = output.add_stream(plan.codec, rate=plan.fps, options=_options(plan))
         video.width, video.height, video.pix_fmt = plan.width, plan.height, plan.pix_fmt
         video.codec_context.thread_count = 1
@@ -143,11 +145,16 @@ def decode_indices(video: bytes) -> list[int]:
 
 
 def _options(plan: VideoPlan) -> dict[str, str]:
-    """The plan's options, with B-frames where it asks for them: x264 and x265 would decide by content and use none."""
-    forced = {"libx264": "x264-params", "libx265": "x265-params"}.get(plan.codec)
+    """The plan's options, with B-frames where it asks for them: x264 and x265 would decide by content and use none.
+
+    With B-frames at fixed places their macroblock trees read memory that nothing wrote, and give other bytes each time.
+    """
+    forced, tree = {"libx264": ("x264-params", "mbtree"), "libx265": ("x265-params", "cutree")}.get(
+        plan.codec, (None, None)
+    )
     if forced is None:
         return dict(plan.options)
-    parameters = f"b-adapt=0:bframes={plan.b_frames}:scenecut=0"
+    parameters = f"b-adapt=0:bframes={plan.b_frames}:scenecut=0:{tree}=0"
     given = plan.options.get(forced)
     return {**plan.options, forced: f"{parameters}:{given}" if given else parameters}
 
