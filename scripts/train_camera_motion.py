@@ -48,7 +48,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--checkpoint", type=Path, help="save the state of training here once a minute")
     parser.add_argument("--resume", type=Path, help="go on from such a file")
     parser.add_argument("--real-frames", type=Path, help="folder of videos whose frames the measurement moves over")
-    parser.add_argument("--per-class", type=int, default=100, help="fresh clips per label to measure with")
+    parser.add_argument("--per-class", type=int, default=60, help="fresh clips per label to measure with")
     parser.add_argument("--per-still", type=int, default=2, help="clips per label and real frame to measure with")
     parser.add_argument("--evaluate-only", action="store_true", help="measure the weights that are in --output")
     parser.add_argument("--smoke", action="store_true", help="a few tiny steps: checks the machinery, learns nothing")
