@@ -102,7 +102,7 @@ class FreshClips(Dataset[list[LabelledClip]]):
         return self.per_class
 
     def __getitem__(self, part: int) -> list[LabelledClip]:
-        """Every clip brings a texture of its own beside those before it; the same wherever and whenever it is made."""
+        """Every clip brings a texture of its own beside those before it; each part has a seed of its own."""
         if not 0 <= part < self.per_class:
             raise IndexError(part)
         rng = np.random.default_rng([self.seed, 0x5EED, part])

@@ -207,13 +207,9 @@ def test_bundled_model_tells_pans_from_their_reversals(bundled: Scorer) -> None:
     assert sum(score > 0.8 for score in scores) >= 18, scores
 
 
-def test_fresh_clips_are_the_same_wherever_they_are_made() -> None:
-    """Parts are made by as many processes as there are cores, in any order."""
+def test_a_part_of_the_fresh_clips_has_every_label_once() -> None:
     clips = FreshClips(2, seed=5)
-    first, again = clips[1], clips[1]
-    assert first == again
-    assert sorted(label for _, label in first) == list(range(len(LABELS)))
-    assert clips[0] != first
+    assert sorted(label for _, label in clips[0]) == list(range(len(LABELS)))
     with pytest.raises(IndexError):
         clips[2]
 
