@@ -1,4 +1,4 @@
-"""Depthwise 3x3x3 convolutions as three two-dimensional ones: the same sums, and on CPUs a third of training's time.
+"""Depthwise 3x3x3 convolutions as three two-dimensional ones: the same sums, and on CPUs training takes half the time.
 
 oneDNN has vectorised kernels for depthwise convolutions in two dimensions alone; X3D's are three-dimensional, and their
 backward pass costs more there than all the rest of the network. The kernels are fast where channels lie together in
