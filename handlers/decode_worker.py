@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from handlers.assembly import VideoReader, views_shape
 from handlers.clips import Sampling
-from handlers.decoding import cap_allocations, import_lazy_parts
 from handlers.errors import InternalError, RequestError
+from handlers.libav import cap_allocations, import_lazy_parts
 from handlers.limits import Limits
 from handlers.specs import ModelSpec, get_spec
 

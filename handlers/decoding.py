@@ -1,4 +1,4 @@
-"""Bytes of a video -> packets -> RGB frames, safely. The only module that imports av, and the border of its errors.
+"""Bytes of a video -> packets -> RGB frames, safely. With `libav`, the only module that imports av.
 
 FFmpeg is told the format by name, may open nothing, and knows only the codecs on a list. Which packets are decoded, and
 which frames are wanted, is `sampled`'s business.
@@ -6,19 +6,13 @@ which frames are wanted, is `sampled`'s business.
 
 from __future__ import annotations
 
-import ctypes
-import importlib
-import pkgutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import av
-import av.error
 import numpy as np
 from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
@@ -27,7 +21,8 @@ from numpy.typing import NDArray
 
 from handlers.clips import VideoReport
 from handlers.containers import Container, identify
-from handlers.errors import DecodeTimeout, FrameTooLarge, RequestError, UndecodableVideo, UnsupportedVideo, VideoTooLong
+from handlers.errors import DecodeTimeout, FrameTooLarge, UndecodableVideo, UnsupportedVideo, VideoTooLong
+from handlers.libav import Complaints, ReadOnlyFile, av_errors
 from handlers.limits import Limits
 from handlers.transforms import UPRIGHT, Orientation
 
@@ -72,7 +67,7 @@ class VideoFile:
     ) -> None:
         self._payload, self._limits, self._autorotate = payload, limits, autorotate
         self._threads = threads
-        self._complaints: _Complaints | None = None
+        self._complaints: Complaints | None = None
         self._deadline = time.monotonic() + limits.decode_timeout_sec
         self.kind: Container = identify(payload)
         self.frames_decoded = 0
@@ -129,9 +124,9 @@ class VideoFile:
             "probesize": str(limits.probe_bytes),
         }
         try:
-            with _av_errors():
+            with av_errors():
                 self._container: Any = av.open(
-                    _ReadOnlyFile(self._payload), format=self.kind.demuxer, options=options, metadata_errors="replace"
+                    ReadOnlyFile(self._payload), format=self.kind.demuxer, options=options, metadata_errors="replace"
                 )
         except UndecodableVideo as error:
             if isinstance(error.__cause__, MemoryError):  # FFmpeg's answer to too many streams, too
@@ -159,7 +154,7 @@ class VideoFile:
             name = "unknown" if context is None else context.name
             raise UnsupportedVideo(f"video codec {name} is not allowed; allowed: {', '.join(DECODERS)}")
         self._check_size(context.width, context.height)
-        with _av_errors():
+        with av_errors():
             context.options = {**context.options, "max_pixels": str(self._limits.max_frame_pixels)}
             if (
                 self._threads > 1
@@ -167,7 +162,7 @@ class VideoFile:
                 and context.width * context.height >= _WORTH_THREADS
             ):
                 context.thread_type, context.thread_count = "FRAME", self._threads
-                self._complaints = _Complaints()
+                self._complaints = Complaints()
             else:
                 context.thread_type, context.thread_count = "NONE", 1
         for other in self._container.streams:
@@ -236,7 +231,7 @@ class VideoFile:
 
     def packets(self, seek_to: int | None) -> Iterator[Any]:
         """The stream's packets from the key frame before `seek_to`, or from the start; each call begins anew."""
-        with _av_errors():
+        with av_errors():
             if seek_to is None and not self._is_fresh:
                 self.close()
                 self._open()
@@ -248,7 +243,7 @@ class VideoFile:
 
     def _read(self, source: Iterator[Any]) -> Iterator[Any]:
         for _ in range(self._limits.max_packets):
-            with _av_errors():
+            with av_errors():
                 packet = next(source, None)
             if packet is None or packet.size == 0:
                 return
@@ -260,7 +255,7 @@ class VideoFile:
         self.check_deadline()
         context = self._stream.codec_context
         context.skip_frame = "NONREF" if skip_if_unreferenced else "DEFAULT"
-        with _av_errors():
+        with av_errors():
             frames: list[VideoFrame] = context.decode(packet)
         self.frames_decoded += len(frames)
         return frames
@@ -272,7 +267,7 @@ class VideoFile:
     def picture(self, frame: VideoFrame) -> Picture:
         """The frame as RGB, by swscale, as PyAV's `to_rgb` has it; one converter serves all frames of a video."""
         self._check_size(frame.width, frame.height)
-        with _av_errors():
+        with av_errors():
             if self._orientation is None:
                 # Asked of one frame only: what it answers holds the frame in a reference cycle.
                 self._orientation = _orientation(frame) if self._autorotate else UPRIGHT
@@ -314,90 +309,3 @@ def _orientation(frame: VideoFrame) -> Orientation:
     if a == 0 and d == 0 and b != 0 and c != 0:
         return Orientation(transpose=True, flip_x=bool(b < 0), flip_y=bool(c < 0))
     return UPRIGHT
-
-
-class _Complaints:
-    """FFmpeg's log from now on: what PyAV does not pass on in another way, such as that damage was concealed."""
-
-    def __init__(self) -> None:
-        self._capture = av.logging.Capture(local=False)
-        self._lines: list[tuple[int, str, str]] = self._capture.__enter__()
-        av.logging.set_level(av.logging.INFO)
-
-    def any_of(self, codec: str) -> bool:
-        """Whether this decoder said anything since the last call."""
-        said = any(name == codec for _, name, _ in self._lines)
-        self._lines.clear()
-        return said
-
-    def close(self) -> None:
-        av.logging.set_level(None)
-        self._capture.__exit__(None, None, None)
-
-
-class _ReadOnlyFile:
-    """A nameless file over a buffer, without copying it; FFmpeg sees no name, so it cannot guess from one."""
-
-    def __init__(self, payload: bytes | memoryview) -> None:
-        self._view, self._at = memoryview(payload), 0
-
-    def read(self, size: int = -1) -> bytes:
-        end = len(self._view) if size < 0 else min(self._at + size, len(self._view))
-        data = bytes(self._view[self._at : end])
-        self._at = max(self._at, end)
-        return data
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        base = (0, self._at, len(self._view))[whence]
-        self._at = max(0, base + offset)
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-
-@contextmanager
-def _av_errors() -> Iterator[None]:
-    """The one border where av's errors, and what else it raises, become RequestErrors."""
-    try:
-        yield
-    except RequestError:
-        raise
-    except MemoryError as error:
-        raise UndecodableVideo("decoding this video needs more memory than is allowed") from error
-    except (av.error.FFmpegError, OSError, ValueError, UnicodeError, EOFError) as error:
-        raise UndecodableVideo(f"this video cannot be decoded: {_reason(error)}") from error
-
-
-def _reason(error: BaseException) -> str:
-    text = getattr(error, "strerror", None)
-    return str(text) if text else "its data is invalid"
-
-
-def cap_allocations(limits: Limits) -> bool:
-    """Bound each allocation inside FFmpeg (`av_max_alloc`); False where its libavutil cannot be found.
-
-    A lying index then fails while it is read instead of taking gigabytes: nothing else can stop it, because the table
-    is allocated inside `av.open`. Pictures still fit: 4 bytes per pixel cover every allowed format and RGB.
-    """
-    ceiling = max(limits.max_alloc_mb * 2**20, 4 * limits.max_frame_pixels)
-    for library in _libavutil():
-        try:
-            ctypes.CDLL(str(library)).av_max_alloc(ctypes.c_size_t(ceiling))
-        except (OSError, AttributeError):
-            continue
-        return True
-    return False
-
-
-def import_lazy_parts() -> None:
-    """Import what PyAV otherwise imports while it decodes, when no file may be opened any more."""
-    for module in pkgutil.walk_packages(av.__path__, "av."):
-        if module.name not in ("av.datasets", "av.__main__"):
-            importlib.import_module(module.name)
-
-
-def _libavutil() -> list[Path]:
-    root = Path(av.__file__).parent
-    patterns = ("../av.libs/libavutil*", ".dylibs/libavutil*")
-    return [path for pattern in patterns for path in root.glob(pattern)]

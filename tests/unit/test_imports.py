@@ -22,7 +22,8 @@ LAYERS = (
     ("specs", "limits", "clips"),
     ("labels", "options", "views", "transforms", "containers", "nal_units"),
     ("envelopes", "results", "config", "models", "archive", "frame_plan"),
-    ("checkpoints", "decoding", "encoded_video"),
+    ("libav", "checkpoints", "encoded_video"),
+    ("decoding",),
     ("sampled",),
     ("assembly", "runtimes"),
     ("decode_service", "decode_worker"),
@@ -34,7 +35,7 @@ LAYERS = (
 
 # Third-party packages that only these modules may import.
 DOORS = {
-    "av": {"decoding", "sampled"},
+    "av": {"decoding", "libav"},
     "ts": {"video_handler"},
     "pytorchvideo.models": {"models"},
     "openvino": {"runtimes"},
