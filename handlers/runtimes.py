@@ -160,7 +160,13 @@ class OpenVinoRuntime:
         core = openvino.Core()
         model = core.read_model(model_dir / OPENVINO_FILE)
         model.reshape({port: [1, *_lengths(port)] for port in model.inputs})
-        common = {"INFERENCE_PRECISION_HINT": _OPENVINO_TYPES[precision], "INFERENCE_NUM_THREADS": threads}
+        common = {
+            "INFERENCE_PRECISION_HINT": _OPENVINO_TYPES[precision],
+            "INFERENCE_NUM_THREADS": threads,
+            # Every process would pin its threads to the same first cores: two workers with one thread each would share
+            # one core and leave the others idle, and a thread could not move away from a core that decodes.
+            "ENABLE_CPU_PINNING": False,
+        }
         single = core.compile_model(model, "CPU", {**common, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1})
         self._single = single.create_infer_request()
         self._many: Any = None
