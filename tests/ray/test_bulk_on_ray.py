@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.ray_cluster import TwoNodes
 from bulk.shards import JOURNAL
 from tests.e2e.bulk_support import (
     REPOSITORY,
@@ -20,7 +21,6 @@ from tests.e2e.bulk_support import (
     unfinished_rows,
     wait_until,
 )
-from tests.ray.conftest import TwoNodes
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
