@@ -7,10 +7,14 @@ Both are driven by one thread: `submit`, then `wait` until a job has something t
 from __future__ import annotations
 
 import queue
+import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing.connection import wait
 from typing import Protocol
 
 from handlers.clips import Sampling, VideoReport, WindowViews
@@ -43,14 +47,42 @@ class DecodeJob:
         return self.report is not None or self.error is not None
 
 
+class Bell:
+    """Wakes the thread that waits for a decoder; any thread may ring, and a ring that nobody waits for is kept."""
+
+    def __init__(self) -> None:
+        self.source, self._rope = socket.socketpair()
+        """Readable once it was rung: for `multiprocessing.connection.wait`."""
+        self.source.setblocking(False)
+        self._rope.setblocking(False)
+
+    def ring(self) -> None:
+        with suppress(OSError):  # it was rung often enough, or nobody is there any more
+            self._rope.send(b"!")
+
+    def hush(self) -> None:
+        """Forget every ring until now."""
+        with suppress(BlockingIOError):
+            while self.source.recv(4096):
+                pass
+
+    def close(self) -> None:
+        self.source.close()
+        self._rope.close()
+
+
 class DecodeService(Protocol):
     """What the pipeline needs of a decoder."""
+
+    bell: Bell
 
     def submit(self, payload: bytes | memoryview, sampling: Sampling) -> DecodeJob:
         """Start, or queue, the decoding of one video."""
 
-    def wait(self, timeout_sec: float | None = None) -> None:
-        """Block until some job got a delivery or ended; returns at once when nothing is under way.
+    def wait(self, timeout_sec: float | None = None, *, until_rung: bool = False) -> None:
+        """Block until some job got a delivery or ended, or the bell rang.
+
+        Returns at once when nothing is under way, unless somebody will ring: `until_rung`.
 
         Jobs are taken up in the order of `submit`. A job's deliveries hold room that later jobs need, so they are to
         be taken and released in that order, too.
@@ -80,6 +112,7 @@ class ThreadDecodeService:
         self._open_video = open_video
         self._jobs: queue.SimpleQueue[DecodeJob | None] = queue.SimpleQueue()
         self._news: queue.SimpleQueue[tuple[DecodeJob, Delivery | VideoReport | RequestError]] = queue.SimpleQueue()
+        self.bell = Bell()
         self._room = threading.Semaphore(_QUEUED_WINDOWS * workers)
         self._under_way = 0
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(workers)]
@@ -92,15 +125,16 @@ class ThreadDecodeService:
         self._jobs.put(job)
         return job
 
-    def wait(self, timeout_sec: float | None = None) -> None:
-        if self._under_way == 0:
+    def wait(self, timeout_sec: float | None = None, *, until_rung: bool = False) -> None:
+        if self._under_way == 0 and not until_rung:
             return
-        try:
-            self._take(*self._news.get(timeout=timeout_sec))
-            while True:
-                self._take(*self._news.get_nowait())
-        except queue.Empty:
-            return
+        until = None if timeout_sec is None else time.monotonic() + timeout_sec
+        while True:
+            patience = None if until is None else max(until - time.monotonic(), 0.0)
+            rung = bool(wait([self.bell.source], patience))
+            self.bell.hush()
+            if self._take_all() or until_rung or not rung:
+                return
 
     def cancel(self, job: DecodeJob) -> None:
         job.cancelled = True
@@ -110,6 +144,16 @@ class ThreadDecodeService:
     def close(self) -> None:
         for _ in self._threads:
             self._jobs.put(None)
+        self.bell.close()
+
+    def _take_all(self) -> bool:
+        """Whether there was any news."""
+        took = False
+        with suppress(queue.Empty):
+            while True:
+                self._take(*self._news.get_nowait())
+                took = True
+        return took
 
     def _take(self, job: DecodeJob, news: Delivery | VideoReport | RequestError) -> None:
         if isinstance(news, Delivery):
@@ -127,20 +171,24 @@ class ThreadDecodeService:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             try:
-                self._news.put((job, self._decode(job)))
+                self._tell(job, self._decode(job))
             except RequestError as error:
-                self._news.put((job, error))
+                self._tell(job, error)
             except Exception as error:  # noqa: BLE001  one job's failure must not end the thread
-                self._news.put((job, InternalError(f"decoding failed unexpectedly: {type(error).__name__}")))
+                self._tell(job, InternalError(f"decoding failed unexpectedly: {type(error).__name__}"))
 
     def _decode(self, job: DecodeJob) -> VideoReport:
         video = self._open_video(job.payload)
         try:
             for window in video.windows(job.sampling):
                 self._room.acquire()
-                self._news.put((job, Delivery(window, self._room.release)))
+                self._tell(job, Delivery(window, self._room.release))
                 if job.cancelled:
                     break
             return video.report()
         finally:
             video.close()
+
+    def _tell(self, job: DecodeJob, news: Delivery | VideoReport | RequestError) -> None:
+        self._news.put((job, news))
+        self.bell.ring()

@@ -18,13 +18,14 @@ from collections import deque
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
+from socket import socket
 from typing import Any
 
 import numpy as np
 
 from handlers.assembly import views_shape
 from handlers.clips import Sampling, VideoReport, Window, WindowViews
-from handlers.decode_service import DecodeJob, Delivery
+from handlers.decode_service import Bell, DecodeJob, Delivery
 from handlers.errors import REQUEST_ERRORS, DecodeTimeout, InternalError, SetupError, UndecodableVideo
 from handlers.limits import Limits
 from handlers.specs import ModelSpec
@@ -44,6 +45,7 @@ class ProcessDecodeService:
         self, spec: ModelSpec, limits: Limits, *, processes: int, autorotate: bool = True, capped: bool = True
     ) -> None:
         self._limits = limits
+        self.bell = Bell()
         settings = {
             "spec": spec.name,
             "limits": dataclasses.asdict(limits),
@@ -63,16 +65,21 @@ class ProcessDecodeService:
         self._assign()
         return job
 
-    def wait(self, timeout_sec: float | None = None) -> None:
+    def wait(self, timeout_sec: float | None = None, *, until_rung: bool = False) -> None:
         self._assign()  # what was released since may have made room
         busy = [process for process in self._processes if process.job is not None]
-        if not busy:
+        if not busy and not until_rung:
             return
         now = time.monotonic()
-        patience = min(process.deadline - now for process in busy)
+        limits = [process.deadline - now for process in busy]
         if timeout_sec is not None:
-            patience = min(patience, timeout_sec)
-        ready = set(wait([process.connection for process in busy], max(patience, 0.0)))
+            limits.append(timeout_sec)
+        sources: list[Connection | socket] = [process.connection for process in busy]
+        if until_rung:
+            sources.append(self.bell.source)
+        ready = set(wait(sources, max(min(limits), 0.0) if limits else None))
+        if self.bell.source in ready:
+            self.bell.hush()
         for process in busy:
             if process.connection in ready:
                 process.read_all()
@@ -98,6 +105,7 @@ class ProcessDecodeService:
     def close(self) -> None:
         for process in self._processes:
             process.stop()
+        self.bell.close()
 
     def process_ids(self) -> list[int]:
         return [process.pid for process in self._processes]

@@ -5,11 +5,10 @@ Served requests, evaluation, bulk classification and benchmarks all enter here, 
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,37 +22,17 @@ from numpy.typing import NDArray
 from handlers.archive import CONFIG_FILE, LABELS_FILE, ArchiveInfo
 from handlers.assembly import VideoReader
 from handlers.config import HandlerConfig
-from handlers.decode_service import DecodeJob, DecodeService, Delivery, ThreadDecodeService
+from handlers.decode_service import DecodeService, ThreadDecodeService
 from handlers.errors import InternalError, InvalidConfig, InvalidLabels, RequestError
+from handlers.inference import Pack, PendingVideo, create_inference
 from handlers.isolation import ProcessDecodeService
 from handlers.labels import read_labels
 from handlers.options import VideoRequest
-from handlers.results import VideoScores, WindowScores
-from handlers.runtimes import Runtime, cores, create_runtime
+from handlers.results import VideoScores
+from handlers.runtimes import BatchedRuntime, StreamedRuntime, cores, create_runtime
 from handlers.specs import ModelSpec
 from handlers.transforms import pack_pathways
 from handlers.version import __version__
-
-logger = logging.getLogger(__name__)
-
-Pack = Callable[[NDArray[np.float32]], list[NDArray[np.float32]]]
-"""Views (N, 3, T, S, S) -> the model's pathways, one array each."""
-
-
-@dataclass(slots=True)
-class PendingVideo:
-    """A video that is being decoded, and the scores of the windows that came so far."""
-
-    request: VideoRequest
-    job: DecodeJob
-    started: float
-    scores: dict[int, WindowScores] = field(default_factory=dict)
-    inference_sec: float = 0.0
-    failure: RequestError | None = None
-
-    @property
-    def ended(self) -> bool:
-        return self.job.ended or self.failure is not None
 
 
 class VideoClassifier:
@@ -71,12 +50,13 @@ class VideoClassifier:
         config: HandlerConfig,
         archive: ArchiveInfo,
         decoder: DecodeService,
-        runtime: Runtime,
+        runtime: BatchedRuntime | StreamedRuntime,
         pack: Pack | None = None,
     ) -> None:
         self.spec, self.labels, self.config, self.archive = spec, labels, config, archive
         self._decoder, self._runtime = decoder, runtime
         self._pack = pack or partial(_pack, spec)
+        self._inference = create_inference(runtime, decoder, self._pack)
 
     @classmethod
     def from_directory(cls, model_dir: Path, *, device: str | None = None, pack: Pack | None = None) -> VideoClassifier:
@@ -121,8 +101,7 @@ class VideoClassifier:
     def score(self, pending: Sequence[PendingVideo | RequestError]) -> list[VideoScores | RequestError]:
         """Run the model on the views as they come, those of all videos together, until every video is done."""
         videos = [video for video in pending if isinstance(video, PendingVideo)]
-        while ready := self._gather(videos):
-            self._run(ready, alone=all(video.ended or video is ready[0].video for video in videos))
+        self._inference.run(videos)
         return [self._finish(video) if isinstance(video, PendingVideo) else video for video in pending]
 
     def warm_up(self) -> None:
@@ -152,57 +131,6 @@ class VideoClassifier:
         started = time.perf_counter()
         return PendingVideo(request, self._decoder.submit(request.payload, request.options.sampling), started)
 
-    def _gather(self, videos: Sequence[PendingVideo]) -> list[_Ready]:
-        """Views to run next; empty when every video is done.
-
-        Where views are computed one by one, any view is worth running at once. Elsewhere a batch is filled first, and
-        views leave the decoder's memory meanwhile, so that it can go on.
-        """
-        ready: list[_Ready] = []
-        while True:
-            for video in videos:
-                while video.job.deliveries:
-                    ready.append(_Ready(video, video.job.deliveries.popleft()))
-            if ready and self._runtime.runs_singly:
-                return ready
-            for one in ready:
-                one.detach()
-            decoding = any(not video.ended for video in videos)
-            if not decoding or sum(len(one.views) for one in ready) >= self._runtime.max_batch:
-                return ready
-            self._decoder.wait()
-
-    def _run(self, ready: Sequence[_Ready], *, alone: bool) -> None:
-        """The model on these views, `alone` or beside decoders; a failure fails the videos they belong to, no other."""
-        started = time.perf_counter()
-        views = ready[0].views if len(ready) == 1 else np.concatenate([one.views for one in ready])
-        try:
-            logits = self._logits(views, alone=alone)
-        except Exception as error:  # noqa: BLE001  whatever the runtime raises, the server is at fault
-            logger.error("the model failed on %d views: %s", len(views), type(error).__name__)
-            for one in ready:
-                self._give_up(one.video)
-            return
-        finally:
-            for one in ready:
-                one.release()
-        elapsed, at = time.perf_counter() - started, 0
-        for one in ready:
-            window = one.window
-            one.video.scores[window.index] = WindowScores(window.window, logits[at : at + len(one.views)])
-            at += len(one.views)
-        for video in {id(one.video): one.video for one in ready}.values():
-            video.inference_sec += elapsed
-
-    def _logits(self, views: NDArray[np.float32], *, alone: bool) -> NDArray[np.float32]:
-        size = len(views) if self._runtime.runs_singly else self._runtime.max_batch
-        parts = [views[at : at + size] for at in range(0, len(views), size)]
-        return np.concatenate([self._runtime.logits(self._pack(part), alone=alone) for part in parts])
-
-    def _give_up(self, video: PendingVideo) -> None:
-        video.failure = InternalError("the model failed on this video; try again")
-        self._decoder.cancel(video.job)
-
     def _finish(self, video: PendingVideo) -> VideoScores | RequestError:
         if video.failure is not None:
             return video.failure
@@ -216,26 +144,6 @@ class VideoClassifier:
             inference_ms=video.inference_sec * 1e3,
             total_ms=(time.perf_counter() - video.started) * 1e3,
         )
-
-
-class _Ready:
-    """One window's views on their way to the model."""
-
-    def __init__(self, video: PendingVideo, delivery: Delivery) -> None:
-        self.video, self.window = video, delivery.window
-        self.views = delivery.window.views
-        self._release: Callable[[], None] | None = delivery.release
-
-    def detach(self) -> None:
-        """Copy the views, so that the decoder gets its memory back."""
-        if self._release is not None:
-            self.views = self.views.copy()
-            self.release()
-
-    def release(self) -> None:
-        if self._release is not None:
-            self._release()
-            self._release = None
 
 
 def read_config(model_dir: Path) -> HandlerConfig:

@@ -8,9 +8,11 @@ is the same alone and in a batch.
 from __future__ import annotations
 
 import os
+import queue
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -31,14 +33,10 @@ _OPENVINO_TYPES = {"float32": "f32", "bfloat16": "bf16"}
 
 
 class Runtime(Protocol):
-    """Runs one model on one device. `max_batch` views are worth waiting for, and as many as one call takes."""
+    """One model on one device."""
 
-    max_batch: int
-    runs_singly: bool
-    """Whether each view is computed by itself, so that waiting for a fuller batch gains nothing, and any N will do."""
-
-    def logits(self, pathways: Pathways, *, alone: bool = True) -> Logits:
-        """(N, classes) for the N views in each pathway array; `alone`: nobody else wants the cores meanwhile."""
+    def logits(self, pathways: Pathways) -> Logits:
+        """(N, classes) for the N views in each pathway array."""
 
     def describe(self) -> dict[str, Any]:
         """Name, device, precision and threads, as `?customized=true` tells them."""
@@ -47,9 +45,25 @@ class Runtime(Protocol):
         """Give back threads and memory."""
 
 
+class BatchedRuntime(Runtime, Protocol):
+    """Computes a batch at once; `max_batch` views are worth waiting for, and as many as one call takes."""
+
+    max_batch: int
+
+
+@runtime_checkable
+class StreamedRuntime(Runtime, Protocol):
+    """Computes each view by itself, up to `streams` of them at the same time."""
+
+    streams: int
+
+    def submit(self, pathways: Pathways, *, alone: bool) -> Future[Logits]:
+        """(1, classes) of one view; `alone`: nothing else wants the cores meanwhile, so it may have all of them."""
+
+
 def create_runtime(
     spec: ModelSpec, config: HandlerConfig, archive: ArchiveInfo, model_dir: Path, *, device: str
-) -> Runtime:
+) -> BatchedRuntime | StreamedRuntime:
     """The runtime that the configuration names, on `device` ("cpu" or "cuda:N"); `auto` picks by the device.
 
     Raises RuntimeUnavailable when it cannot work here.
@@ -73,8 +87,6 @@ def _choose(config: HandlerConfig, device: str) -> str:
 
 class TorchRuntime:
     """torch, eager or compiled; channels_last_3d, and half precision where asked for."""
-
-    runs_singly = False
 
     def __init__(
         self,
@@ -102,7 +114,7 @@ class TorchRuntime:
         self._model: Any = torch.compile(model, dynamic=False) if compiled else model
         self._is_slowfast = spec.alpha is not None
 
-    def logits(self, pathways: Pathways, *, alone: bool = True) -> Logits:
+    def logits(self, pathways: Pathways) -> Logits:
         with torch.inference_mode(), torch.autocast(self._device.type, self._type, enabled=self._is_mixed):
             inputs = [self._to_device(pathway) for pathway in pathways]
             answer: torch.Tensor = self._model(inputs if self._is_slowfast else inputs[0])
@@ -139,8 +151,6 @@ class OpenVinoRuntime:
     whichever of them has lost its core. Both forms compute the same bits.
     """
 
-    runs_singly = True
-
     def __init__(
         self, model_dir: Path, archive: ArchiveInfo, *, precision: Precision, threads: int, device: str
     ) -> None:
@@ -156,7 +166,7 @@ class OpenVinoRuntime:
                 "this archive holds no OpenVINO model; package it again with --runtime openvino, or use runtime eager"
             )
         self._precision, self._threads, self._version = precision, threads, openvino.__version__
-        self.max_batch = max(threads, 1)
+        self.streams = threads
         core = openvino.Core()
         model = core.read_model(model_dir / OPENVINO_FILE)
         model.reshape({port: [1, *_lengths(port)] for port in model.inputs})
@@ -169,22 +179,32 @@ class OpenVinoRuntime:
         }
         single = core.compile_model(model, "CPU", {**common, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1})
         self._single = single.create_infer_request()
-        self._many: Any = None
+        self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         if threads > 1:
-            streams = core.compile_model(model, "CPU", {**common, "NUM_STREAMS": threads})
-            self._many = openvino.AsyncInferQueue(streams, threads)
-            self._many.set_callback(_keep_logits)
+            side_by_side = core.compile_model(model, "CPU", {**common, "NUM_STREAMS": threads})
+            for _ in range(threads):
+                self._requests.put(side_by_side.create_infer_request())
+        else:
+            self._requests.put(self._single)
+        self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="view")
 
-    def logits(self, pathways: Pathways, *, alone: bool = True) -> Logits:
+    def logits(self, pathways: Pathways) -> Logits:
         count = len(pathways[0])
         views = [[pathway[index : index + 1] for pathway in pathways] for index in range(count)]
-        if (count == 1 and alone) or self._many is None:
-            return np.concatenate([self._single.infer(view, share_inputs=True)[0].copy() for view in views])
-        answers: list[Logits] = [np.empty(0, dtype=np.float32)] * count
-        for index, view in enumerate(views):
-            self._many.start_async(view, userdata=(answers, index), share_inputs=True)
-        self._many.wait_all()
-        return np.concatenate(answers)
+        return np.concatenate([view.result() for view in [self.submit(view, alone=count == 1) for view in views]])
+
+    def submit(self, pathways: Pathways, *, alone: bool) -> Future[Logits]:
+        return self._pool.submit(self._infer_alone if alone and self._threads > 1 else self._infer, pathways)
+
+    def _infer_alone(self, pathways: Pathways) -> Logits:
+        return _infer(self._single, pathways)
+
+    def _infer(self, pathways: Pathways) -> Logits:
+        request = self._requests.get()
+        try:
+            return _infer(request, pathways)
+        finally:
+            self._requests.put(request)
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -196,12 +216,18 @@ class OpenVinoRuntime:
         }
 
     def close(self) -> None:
-        self._single = self._many = None
+        self._pool.shutdown()
+        self._single = None
+        while not self._requests.empty():
+            self._requests.get()
 
 
-def _keep_logits(request: Any, place: tuple[list[Logits], int]) -> None:
-    answers, index = place
-    answers[index] = request.get_output_tensor(0).data.copy()
+def _infer(request: Any, pathways: Pathways) -> Logits:
+    """Started and awaited, so that it runs in the model's own threads and not in this one's."""
+    request.start_async(list(pathways), share_inputs=True)
+    request.wait()
+    logits: Logits = request.get_output_tensor(0).data.copy()
+    return logits
 
 
 def _lengths(port: Any) -> list[int]:

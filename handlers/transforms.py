@@ -40,11 +40,22 @@ class _Axis(NamedTuple):
     weight: FloatArray
 
 
-class _Crop(NamedTuple):
-    """One crop: byte offsets of the four taps (4, 3, S, S) and their weights (4, 1, S, S)."""
+class _Box(NamedTuple):
+    """A rectangle of the scaled frame, in its pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+class _Region(NamedTuple):
+    """What is computed at once: byte offsets of the four taps (4, 3, H, W), their weights (4, 1, H, W), and the crops
+    that are cut from it: each one's number and (top, left) inside."""
 
     offsets: NDArray[np.int64]
     weights: FloatArray
+    crops: tuple[tuple[int, int, int], ...]
 
 
 def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
@@ -88,22 +99,23 @@ class FrameTransform:
         scaled = scaled_size(*shown, spec.short_side)
         self._shift = np.float32(spec.mean / spec.std)
         gain = np.float32(1.0 / (255.0 * spec.std))
-        self._crops = [
-            self._table(shown, scaled, origin, spec.crop_size, gain, orientation)
-            for origin in crop_origins(*scaled, spec.crop_size, num_crops)
+        self._size = spec.crop_size
+        self._regions = [
+            self._region(shown, scaled, box, crops, gain, orientation)
+            for box, crops in _boxes(crop_origins(*scaled, spec.crop_size, num_crops), spec.crop_size)
         ]
 
-    def _table(
+    def _region(
         self,
         shown: tuple[int, int],
         scaled: tuple[int, int],
-        origin: tuple[int, int],
-        size: int,
+        box: _Box,
+        crops: tuple[tuple[int, int, int], ...],
         gain: np.float32,
         orientation: Orientation,
-    ) -> _Crop:
-        rows = _taps(shown[0], scaled[0], origin[0], size)
-        cols = _taps(shown[1], scaled[1], origin[1], size)
+    ) -> _Region:
+        rows = _taps(shown[0], scaled[0], box.top, box.height)
+        cols = _taps(shown[1], scaled[1], box.left, box.width)
         y_flip, x_flip = orientation.flip_y, orientation.flip_x
         if orientation.transpose:  # the shown row is a stored column
             y_flip, x_flip = x_flip, y_flip
@@ -118,17 +130,27 @@ class FrameTransform:
         wy, wx = rows.weight[:, None], cols.weight[None, :]
         one = np.float32(1)
         weights = np.stack([(one - wy) * (one - wx), (one - wy) * wx, wy * (one - wx), wy * wx])[:, None] * gain
-        return _Crop(np.ascontiguousarray(offsets), weights.astype(np.float32))
+        return _Region(np.ascontiguousarray(offsets), weights.astype(np.float32), crops)
 
     def apply(self, frame: NDArray[np.uint8], out: FloatArray) -> None:
         """Write the frame's crops into `out`, (num_crops, 3, S, S) float32, any strides."""
-        pixels = frame.reshape(-1)
-        for crop, target in zip(self._crops, out, strict=True):
-            taps = pixels.take(crop.offsets, mode="clip")
-            total = crop.weights[0] * taps[0]
-            for weight, tap in zip(crop.weights[1:], taps[1:], strict=True):
+        pixels, size = frame.reshape(-1), self._size
+        for region in self._regions:
+            taps = pixels.take(region.offsets, mode="clip")
+            total = region.weights[0] * taps[0]
+            for weight, tap in zip(region.weights[1:], taps[1:], strict=True):
                 total += weight * tap
-            np.subtract(total, self._shift, out=target)
+            for crop, top, left in region.crops:
+                np.subtract(total[:, top : top + size, left : left + size], self._shift, out=out[crop])
+
+
+def _boxes(origins: list[tuple[int, int]], size: int) -> list[tuple[_Box, tuple[tuple[int, int, int], ...]]]:
+    """What to compute for these crops, and where each lies in it: their hull, where they overlap enough, else each."""
+    top, left = min(y for y, _ in origins), min(x for _, x in origins)
+    hull = _Box(top, left, max(y for y, _ in origins) + size - top, max(x for _, x in origins) + size - left)
+    if hull.height * hull.width <= len(origins) * size * size:
+        return [(hull, tuple((crop, y - top, x - left) for crop, (y, x) in enumerate(origins)))]
+    return [(_Box(y, x, size, size), ((crop, 0, 0),)) for crop, (y, x) in enumerate(origins)]
 
 
 def _taps(size_in: int, size_out: int, start: int, count: int) -> _Axis:

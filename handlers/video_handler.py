@@ -29,8 +29,9 @@ from ts.torch_handler.base_handler import BaseHandler
 from handlers.archive import verify_package_origin
 from handlers.envelopes import Envelope, Reply, error_reply, parse_row, render_reply, to_json
 from handlers.errors import InternalError, InvalidOption, RequestError, SetupError
+from handlers.inference import PendingVideo
 from handlers.options import VideoRequest
-from handlers.pipeline import PendingVideo, VideoClassifier, read_config
+from handlers.pipeline import VideoClassifier, read_config
 from handlers.results import VideoScores, render
 from handlers.specs import ModelSpec
 

@@ -27,7 +27,7 @@ LAYERS = (
     ("sampled",),
     ("assembly", "runtimes"),
     ("decode_service", "decode_worker"),
-    ("isolation",),
+    ("isolation", "inference"),
     ("pipeline",),
     ("video_handler",),
     ("single_pathway_handler", "dual_pathway_handler"),

@@ -1,0 +1,252 @@
+"""Decoded views -> the model -> scores, while other videos of the same batch are still decoded.
+
+Two ways, by what the runtime is good at: `StreamedInference` gives each view to the model as it comes, several side by
+side; `BatchedInference` fills a batch first. Both are driven by one thread and leave every failure with its video.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handlers.decode_service import DecodeJob, DecodeService, Delivery
+from handlers.errors import InternalError, RequestError
+from handlers.options import VideoRequest
+from handlers.results import WindowScores
+from handlers.runtimes import BatchedRuntime, Logits, StreamedRuntime
+
+logger = logging.getLogger(__name__)
+
+Views = NDArray[np.float32]
+Pack = Callable[[Views], list[Views]]
+"""Views (N, 3, T, S, S) -> the model's pathways, one array each."""
+
+
+@dataclass(slots=True)
+class PendingVideo:
+    """A video that is being decoded, and the scores of the windows that came so far."""
+
+    request: VideoRequest
+    job: DecodeJob
+    started: float
+    scores: dict[int, WindowScores] = field(default_factory=dict)
+    failure: RequestError | None = None
+    inference_sec: float = 0.0
+    _views_under_way: int = 0
+    _since: float = 0.0
+
+    def model_begins(self) -> None:
+        """One of its views goes into the model; what several views take at the same time counts once."""
+        if self._views_under_way == 0:
+            self._since = time.perf_counter()
+        self._views_under_way += 1
+
+    def model_ends(self, at: float) -> None:
+        """One of its views came out, `at` that reading of the performance counter."""
+        self._views_under_way -= 1
+        if self._views_under_way == 0:
+            self.inference_sec += at - self._since
+
+    @property
+    def ended(self) -> bool:
+        return self.job.ended or self.failure is not None
+
+    @property
+    def may_bring_more(self) -> bool:
+        """Whether views may come beyond those of one window."""
+        sampling = self.request.options.sampling
+        return not self.ended and (sampling.num_clips > 1 or sampling.stride_sec is not None)
+
+
+class Inference(Protocol):
+    """Runs the model on the views of these videos as they are decoded, until every video has ended."""
+
+    def run(self, videos: Sequence[PendingVideo]) -> None: ...
+
+
+def create_inference(runtime: BatchedRuntime | StreamedRuntime, decoder: DecodeService, pack: Pack) -> Inference:
+    """The way of running that suits the runtime."""
+    if isinstance(runtime, StreamedRuntime):
+        return StreamedInference(runtime, decoder, pack)
+    return BatchedInference(runtime, decoder, pack)
+
+
+class StreamedInference:
+    """Every view is computed by itself, as many side by side as the runtime has streams.
+
+    No core waits for a batch to fill or to end: while decoders work and views come, each stream takes the next view.
+    """
+
+    def __init__(self, runtime: StreamedRuntime, decoder: DecodeService, pack: Pack) -> None:
+        self._runtime, self._decoder, self._pack = runtime, decoder, pack
+
+    def run(self, videos: Sequence[PendingVideo]) -> None:
+        _StreamedRun(self._runtime, self._decoder, self._pack, videos).drive()
+
+
+class _StreamedRun:
+    """The views of one batch of videos: those that wait, those that are in the model, and those that came out."""
+
+    def __init__(
+        self, runtime: StreamedRuntime, decoder: DecodeService, pack: Pack, videos: Sequence[PendingVideo]
+    ) -> None:
+        self._runtime, self._decoder, self._pack, self._videos = runtime, decoder, pack, videos
+        self._waiting: deque[_View] = deque()
+        self._under_way = 0
+        self._done: queue.SimpleQueue[tuple[_View, Future[Logits], float]] = queue.SimpleQueue()
+
+    def drive(self) -> None:
+        while True:
+            for window in _new_windows(self._videos):
+                self._waiting.extend(_View(window, index) for index in range(len(window.views)))
+            while self._waiting and self._under_way < self._runtime.streams:
+                self._start(self._waiting.popleft())
+            if self._under_way == 0 and all(video.ended for video in self._videos):
+                return
+            self._decoder.wait(until_rung=self._under_way > 0)
+            while not self._done.empty():
+                self._finish(*self._done.get())
+
+    def _start(self, view: _View) -> None:
+        if view.window.video.failure is not None:
+            view.window.release()
+            return
+
+        def on_done(future: Future[Logits]) -> None:  # in a thread of the runtime
+            self._done.put((view, future, time.perf_counter()))
+            self._decoder.bell.ring()
+
+        alone = self._is_alone(view)
+        self._under_way += 1
+        view.window.video.model_begins()
+        self._submit(view, alone=alone).add_done_callback(on_done)
+
+    def _submit(self, view: _View, *, alone: bool) -> Future[Logits]:
+        try:
+            return self._runtime.submit(self._pack(view.window.views[view.index : view.index + 1]), alone=alone)
+        except Exception as error:  # noqa: BLE001  whatever it is, it is this view's, as if the model had raised it
+            failed: Future[Logits] = Future()
+            failed.set_exception(error)
+            return failed
+
+    def _is_alone(self, view: _View) -> bool:
+        """Whether no other view is there or will come while this one is computed."""
+        mine = view.window.video
+        others_ended = all(video.ended or video is mine for video in self._videos)
+        return not self._waiting and self._under_way == 0 and others_ended and not mine.may_bring_more
+
+    def _finish(self, view: _View, future: Future[Logits], at: float) -> None:
+        """A failure fails the video that the view belongs to, no other."""
+        self._under_way -= 1
+        view.window.video.model_ends(at)
+        error = future.exception()
+        if error is not None:
+            logger.error("the model failed on a view: %s", type(error).__name__)
+            view.window.release()
+            _give_up(view.window.video, self._decoder)
+        elif view.window.add(view.index, future.result()):
+            view.window.release()
+
+
+class BatchedInference:
+    """Views of all videos fill a batch, and leave the decoder's memory meanwhile, so that it can go on."""
+
+    def __init__(self, runtime: BatchedRuntime, decoder: DecodeService, pack: Pack) -> None:
+        self._runtime, self._decoder, self._pack = runtime, decoder, pack
+
+    def run(self, videos: Sequence[PendingVideo]) -> None:
+        while ready := self._gather(videos):
+            self._run(ready)
+
+    def _gather(self, videos: Sequence[PendingVideo]) -> list[_Window]:
+        """Windows for one batch or a little more; empty when every video is done."""
+        ready: list[_Window] = []
+        while True:
+            for window in _new_windows(videos):
+                window.detach()
+                ready.append(window)
+            is_full = sum(len(window.views) for window in ready) >= self._runtime.max_batch
+            if is_full or all(video.ended for video in videos):
+                return ready
+            self._decoder.wait()
+
+    def _run(self, ready: Sequence[_Window]) -> None:
+        for window in ready:
+            window.video.model_begins()
+        try:
+            logits = self._logits(np.concatenate([window.views for window in ready]))
+        except Exception as error:  # noqa: BLE001  whatever the runtime raises, the server is at fault
+            logger.error("the model failed on %d windows: %s", len(ready), type(error).__name__)
+            for window in ready:
+                _give_up(window.video, self._decoder)
+            return
+        ended, first = time.perf_counter(), 0
+        for window in ready:
+            window.video.model_ends(ended)
+            for index in range(len(window.views)):
+                window.add(index, logits[first + index : first + index + 1])
+            first += len(window.views)
+
+    def _logits(self, views: Views) -> Logits:
+        size = self._runtime.max_batch
+        parts = [views[at : at + size] for at in range(0, len(views), size)]
+        return np.concatenate([self._runtime.logits(self._pack(part)) for part in parts])
+
+
+class _Window:
+    """One window's views on their way to the model, and their logits, (num_crops, classes), as they come back."""
+
+    def __init__(self, video: PendingVideo, delivery: Delivery) -> None:
+        self.video, self._delivered = video, delivery.window
+        self.views = delivery.window.views
+        self._release: Callable[[], None] | None = delivery.release
+        self._logits: dict[int, Logits] = {}
+
+    def detach(self) -> None:
+        """Copy the views, so that the decoder gets its memory back."""
+        if self._release is not None:
+            self.views = self.views.copy()
+            self.release()
+
+    def release(self) -> None:
+        if self._release is not None:
+            self._release()
+            self._release = None
+
+    def add(self, index: int, logits: Logits) -> bool:
+        """One view's logits, (1, classes). With the last of them the video gets the window's scores: True."""
+        self._logits[index] = logits
+        if len(self._logits) < len(self.views):
+            return False
+        ordered = np.concatenate([self._logits[index] for index in range(len(self.views))])
+        self.video.scores[self._delivered.index] = WindowScores(self._delivered.window, ordered)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """One of a window's crops."""
+
+    window: _Window
+    index: int
+
+
+def _new_windows(videos: Sequence[PendingVideo]) -> Iterator[_Window]:
+    """What was delivered since the last call, in the order of the videos."""
+    for video in videos:
+        while video.job.deliveries:
+            yield _Window(video, video.job.deliveries.popleft())
+
+
+def _give_up(video: PendingVideo, decoder: DecodeService) -> None:
+    video.failure = InternalError("the model failed on this video; try again")
+    decoder.cancel(video.job)

@@ -1,0 +1,219 @@
+"""How decoded views meet the model: side by side, in their windows' places, each failure with its video alone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from handlers.assembly import VideoReader
+from handlers.clips import Sampling
+from handlers.decode_service import Bell, DecodeService, ThreadDecodeService
+from handlers.errors import InternalError
+from handlers.inference import PendingVideo, create_inference
+from handlers.isolation import ProcessDecodeService
+from handlers.limits import Limits
+from handlers.options import RequestOptions, VideoRequest
+from handlers.runtimes import Logits, Pathways
+from handlers.specs import get_spec
+
+SPEC = get_spec("x3d_xs")
+STREAMS = 2
+
+
+def mark(view: np.ndarray) -> Logits:
+    """Logits that tell which view they came from."""
+    return np.array([[view.mean(dtype=np.float64), view.std(dtype=np.float64)]], dtype=np.float32)
+
+
+class Marker:
+    """A streamed runtime that answers a mark of each view, takes its time, and watches what runs beside it."""
+
+    streams = STREAMS
+
+    def __init__(self, *, seconds: float = 0.01, fail_at: int | None = None) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=STREAMS + 1)
+        self._seconds, self._fail_at = seconds, fail_at
+        self._lock = threading.Lock()
+        self._running = 0
+        self.most_running = 0
+        self.alone: list[bool] = []
+
+    def submit(self, pathways: Pathways, *, alone: bool) -> Future[Logits]:
+        self.alone.append(alone)
+        return self._pool.submit(self._work, pathways[0], len(self.alone))
+
+    def _work(self, view: np.ndarray, number: int) -> Logits:
+        with self._lock:
+            self._running += 1
+            self.most_running = max(self.most_running, self._running)
+        time.sleep(self._seconds)
+        with self._lock:
+            self._running -= 1
+        if number == self._fail_at:
+            raise RuntimeError("a secret of the model")
+        assert view.shape == (1, 3, SPEC.num_frames, SPEC.crop_size, SPEC.crop_size)
+        return mark(view)
+
+    def logits(self, pathways: Pathways) -> Logits:
+        return np.concatenate([mark(view) for view in pathways[0]])
+
+    def describe(self) -> dict[str, object]:
+        return {}
+
+    def close(self) -> None:
+        self._pool.shutdown()
+
+
+class BatchMarker:
+    """The same marks from a batched runtime."""
+
+    max_batch = 4
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def logits(self, pathways: Pathways) -> Logits:
+        self.sizes.append(len(pathways[0]))
+        return np.concatenate([mark(view) for view in pathways[0]])
+
+    def describe(self) -> dict[str, object]:
+        return {}
+
+    def close(self) -> None: ...
+
+
+def open_video(payload: bytes | memoryview) -> VideoReader:
+    return VideoReader(payload, SPEC, Limits(), autorotate=True, allocate=lambda shape: np.empty(shape, np.float32))
+
+
+@pytest.fixture(params=["thread", "process"])
+def decoder(request: pytest.FixtureRequest) -> Iterator[DecodeService]:
+    service: DecodeService
+    if request.param == "thread":
+        service = ThreadDecodeService(open_video, workers=2)
+    else:
+        service = ProcessDecodeService(SPEC, Limits(), processes=2)
+    yield service
+    service.close()
+
+
+@pytest.fixture
+def marker() -> Iterator[Marker]:
+    marker = Marker()
+    yield marker
+    marker.close()
+
+
+def begin(decoder: DecodeService, payload: bytes, sampling: Sampling) -> PendingVideo:
+    request = VideoRequest(payload, RequestOptions(sampling=sampling))
+    return PendingVideo(request, decoder.submit(payload, sampling), time.perf_counter())
+
+
+def pack(views: np.ndarray) -> list[np.ndarray]:
+    return [views]
+
+
+def scores(video: PendingVideo) -> np.ndarray:
+    """(windows, crops, 2), in the windows' order."""
+    assert video.failure is None
+    assert video.job.error is None
+    assert video.job.report is not None
+    return np.stack([video.scores[index].logits for index in sorted(video.scores)])
+
+
+MANY = Sampling(num_clips=5, num_crops=3)
+
+
+def test_streams_and_batches_answer_the_same(decoder: DecodeService, marker: Marker, h264_video: bytes) -> None:
+    samplings = [MANY, Sampling(), Sampling(num_clips=3)]
+    streamed = [begin(decoder, h264_video, sampling) for sampling in samplings]
+    create_inference(marker, decoder, pack).run(streamed)
+    batches = BatchMarker()
+    batched = [begin(decoder, h264_video, sampling) for sampling in samplings]
+    create_inference(batches, decoder, pack).run(batched)
+    for one, other in zip(streamed, batched, strict=True):
+        np.testing.assert_array_equal(scores(one), scores(other))
+    assert scores(streamed[0]).shape == (5, 3, 2)
+    assert len(np.unique(scores(streamed[0]).reshape(-1, 2), axis=0)) == 15  # else places could be mixed up unseen
+    assert len(marker.alone) == sum(batches.sizes) == 19
+    assert max(batches.sizes) == BatchMarker.max_batch
+
+
+def test_streams_are_filled_and_never_more(decoder: DecodeService, marker: Marker, h264_video: bytes) -> None:
+    create_inference(marker, decoder, pack).run([begin(decoder, h264_video, MANY) for _ in range(3)])
+    assert marker.most_running == STREAMS
+    assert len(marker.alone) == 45
+
+
+def test_only_a_lone_view_gets_all_cores(decoder: DecodeService, marker: Marker, h264_video: bytes) -> None:
+    inference = create_inference(marker, decoder, pack)
+    inference.run([begin(decoder, h264_video, Sampling())])
+    assert marker.alone == [True]
+    inference.run([begin(decoder, h264_video, Sampling(num_crops=3))])
+    assert marker.alone[1:3] == [False, False]
+
+
+def test_time_in_the_model_counts_once(decoder: DecodeService, h264_video: bytes) -> None:
+    """What two views take side by side is the video's wait once, not twice."""
+    marker = Marker(seconds=0.05)
+    video = begin(decoder, h264_video, MANY)
+    started = time.perf_counter()
+    create_inference(marker, decoder, pack).run([video])
+    elapsed = time.perf_counter() - started
+    marker.close()
+    assert 15 / STREAMS * 0.05 * 0.99 <= video.inference_sec <= elapsed
+
+
+def test_a_view_that_fails_fails_its_video_alone(decoder: DecodeService, h264_video: bytes) -> None:
+    marker = Marker(fail_at=1)
+    videos = [begin(decoder, h264_video, MANY) for _ in range(4)]
+    inference = create_inference(marker, decoder, pack)
+    inference.run(videos)
+    failed = [video for video in videos if video.failure is not None]
+    assert len(failed) == 1
+    assert isinstance(failed[0].failure, InternalError)
+    assert "secret" not in failed[0].failure.message
+    assert {scores(video).shape for video in videos if video.failure is None} == {(5, 3, 2)}
+    again = begin(decoder, h264_video, MANY)  # nothing of the failure is left over
+    inference.run([again])
+    marker.close()
+    assert scores(again).shape == (5, 3, 2)
+
+
+def test_a_runtime_that_cannot_even_start(decoder: DecodeService, marker: Marker, h264_video: bytes) -> None:
+    def broken(_: np.ndarray) -> list[np.ndarray]:
+        raise MemoryError
+
+    video = begin(decoder, h264_video, Sampling())
+    create_inference(marker, decoder, broken).run([video])
+    assert isinstance(video.failure, InternalError)
+
+
+def test_no_video_at_all(decoder: DecodeService, marker: Marker) -> None:
+    create_inference(marker, decoder, pack).run([])
+    assert marker.alone == []
+
+
+def test_a_bell_wakes_who_waits(decoder: DecodeService) -> None:
+    ring: Callable[[], None] = decoder.bell.ring
+    timer = threading.Timer(0.05, ring)
+    timer.start()
+    decoder.wait(30.0, until_rung=True)
+    timer.join()
+    started = time.perf_counter()
+    decoder.wait(0.05, until_rung=True)  # the ring is used up
+    assert time.perf_counter() - started > 0.04
+
+
+def test_a_bell_rings_without_anyone() -> None:
+    bell = Bell()
+    for _ in range(100_000):  # far more than the pipe holds
+        bell.ring()
+    bell.hush()
+    bell.close()
+    bell.ring()
