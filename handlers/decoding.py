@@ -36,12 +36,14 @@ DECODERS = (
 _FRAME_THREADED = frozenset({"h264", "hevc", "vp9"})  # their frames do not depend on the number of threads
 _WORTH_THREADS = 640 * 480  # pixels of a frame; smaller ones are decoded sooner than threads are started
 
+_VECTOR_PIXELS = 16
+
 _FALLBACK_RATE = 25  # frames per second of a raw stream that does not tell; FFmpeg assumes the same
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One RGB frame: `pixels` are its bytes, rows `row_bytes` apart, shown with `orientation`."""
+    """One RGBA frame: `pixels` are its bytes, rows `row_bytes` apart, shown with `orientation`."""
 
     pixels: NDArray[np.uint8]
     height: int
@@ -50,9 +52,9 @@ class Picture:
     orientation: Orientation
 
     def array(self) -> NDArray[np.uint8]:
-        """The frame as stored, (H, W, 3) uint8."""
-        rows = self.pixels.reshape(self.height, self.row_bytes)[:, : self.width * 3]
-        return rows.reshape(self.height, self.width, 3)
+        """The frame as stored, RGB, (H, W, 3) uint8."""
+        rows = self.pixels.reshape(self.height, self.row_bytes)[:, : self.width * 4]
+        return rows.reshape(self.height, self.width, 4)[:, :, :3]
 
 
 class VideoFile:
@@ -72,7 +74,7 @@ class VideoFile:
         self.kind: Container = identify(payload)
         self.frames_decoded = 0
         self.warnings: list[str] = []
-        self._reformatter = VideoReformatter()
+        self._reformatter, self._packer = VideoReformatter(), VideoReformatter()
         self._size: tuple[int, int] | None = None
         self._orientation: Orientation | None = None
         self._open()
@@ -265,20 +267,30 @@ class VideoFile:
         self._stream.codec_context.flush_buffers()
 
     def picture(self, frame: VideoFrame) -> Picture:
-        """The frame as RGB, by swscale, as PyAV's `to_rgb` has it; one converter serves all frames of a video."""
+        """The frame in the colours of PyAV's `to_rgb`, by swscale; one converter serves all frames of a video."""
         self._check_size(frame.width, frame.height)
         with av_errors():
             if self._orientation is None:
                 # Asked of one frame only: what it answers holds the frame in a reference cycle.
                 self._orientation = _orientation(frame) if self._autorotate else UPRIGHT
             orientation = self._orientation
-            rgb = self._reformatter.reformat(frame, format="rgb24", threads=1)
-            plane: Any = rgb.planes[0]
-            pixels = np.frombuffer(plane, dtype=np.uint8)[: plane.line_size * rgb.height]
+            rgba = self._to_rgba(frame)
+            plane: Any = rgba.planes[0]
+            pixels = np.frombuffer(plane, dtype=np.uint8)[: plane.line_size * rgba.height]
         if self._size is None:
             shown = (frame.height, frame.width) if orientation.transpose else (frame.width, frame.height)
             self._size = shown
-        return Picture(pixels, rgb.height, rgb.width, plane.line_size, orientation)
+        return Picture(pixels, rgba.height, rgba.width, plane.line_size, orientation)
+
+    def _to_rgba(self, frame: VideoFrame) -> VideoFrame:
+        """swscale's three bytes per pixel, with a fourth, so that the transform reads a pixel as one number.
+
+        Both come out of the same arithmetic, but where a row is no multiple of its vectors swscale treats the last
+        columns in other ways, depending on the room there: then the recipe's three bytes are made first.
+        """
+        if frame.width % _VECTOR_PIXELS:
+            frame = self._reformatter.reformat(frame, format="rgb24", threads=1)
+        return self._packer.reformat(frame, format="rgba", threads=1)
 
     def report(self, *, duration_sec: Fraction | None, decode_ms: float, transform_ms: float) -> VideoReport:
         """What was learnt about the video; call it when decoding has ended."""

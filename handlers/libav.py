@@ -18,6 +18,8 @@ import av.error
 from handlers.errors import RequestError, UndecodableVideo
 from handlers.limits import Limits
 
+_PADDING_BYTES = 2**20
+
 
 class Complaints:
     """FFmpeg's log from now on: what PyAV does not pass on in another way, such as that damage was concealed."""
@@ -81,9 +83,10 @@ def cap_allocations(limits: Limits) -> bool:
     """Bound each allocation inside FFmpeg (`av_max_alloc`); False where its libavutil cannot be found.
 
     A lying index then fails while it is read instead of taking gigabytes: nothing else can stop it, because the table
-    is allocated inside `av.open`. Pictures still fit: 4 bytes per pixel cover every allowed format and RGB.
+    is allocated inside `av.open`. Pictures still fit: 4 bytes per pixel cover every allowed format and RGBA, but
+    for what rows are padded with.
     """
-    ceiling = max(limits.max_alloc_mb * 2**20, 4 * limits.max_frame_pixels)
+    ceiling = max(limits.max_alloc_mb * 2**20, 4 * limits.max_frame_pixels + _PADDING_BYTES)
     for library in _libavutil():
         try:
             ctypes.CDLL(str(library)).av_max_alloc(ctypes.c_size_t(ceiling))

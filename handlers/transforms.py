@@ -1,9 +1,11 @@
-"""RGB frame -> model input, in one fused step: short-side scale, crop, scale to [0, 1] and normalise. Only numpy.
+"""RGBA frame -> model input, in one fused step: short-side scale, crop, scale to [0, 1] and normalise. Only numpy.
 
 The documented chain (pytorchvideo 0.1.5 and torchvision: /255, Normalize, ShortSideScale, CenterCrop or UniformCrop) is
 linear in the pixels and bilinear interpolation's weights sum to 1, so the order of its steps does not matter but for
 float rounding. Here only the pixels under the crop are read, straight from uint8, and the normalisation is folded into
 the interpolation's weights: the same tensors to 1e-4 at a small part of the cost.
+
+A pixel has four bytes, so that it is gathered as one number; what the fourth holds does not matter.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from numpy.typing import NDArray
 from handlers.specs import ModelSpec
 
 FloatArray = NDArray[np.float32]
+
+_PIXEL_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +54,8 @@ class _Box(NamedTuple):
 
 
 class _Region(NamedTuple):
-    """What is computed at once: byte offsets of the four taps (4, 3, H, W), their weights (4, 1, H, W), and the crops
-    that are cut from it: each one's number and (top, left) inside."""
+    """What is computed at once: pixel offsets of the four taps and their weights, (4, H, W) each, and the crops that
+    are cut from it: each one's number and (top, left) inside."""
 
     offsets: NDArray[np.int64]
     weights: FloatArray
@@ -81,7 +85,8 @@ def crop_origins(height: int, width: int, size: int, num_crops: int) -> list[tup
 class FrameTransform:
     """The transform of every frame of one size; index tables are made once and used for each frame.
 
-    `apply` reads an RGB frame (H, W, 3) uint8, as one run of bytes, and writes (num_crops, 3, S, S) float32.
+    `apply` reads an RGBA frame (H, W, 4) uint8, as one run of bytes, and writes (num_crops, 3, S, S) float32. Rows may
+    be padded: they are `row_bytes` apart, a multiple of 4.
     """
 
     def __init__(
@@ -94,7 +99,7 @@ class FrameTransform:
         num_crops: int = 1,
         orientation: Orientation = UPRIGHT,
     ) -> None:
-        self._row_bytes = width * 3 if row_bytes is None else row_bytes
+        self._row_pixels = width if row_bytes is None else row_bytes // _PIXEL_BYTES
         shown = (width, height) if orientation.transpose else (height, width)
         scaled = scaled_size(*shown, spec.short_side)
         self._shift = np.float32(spec.mean / spec.std)
@@ -120,28 +125,34 @@ class FrameTransform:
         if orientation.transpose:  # the shown row is a stored column
             y_flip, x_flip = x_flip, y_flip
         rows, cols = _flip(rows, shown[0], y_flip), _flip(cols, shown[1], x_flip)
-        row_step, col_step = (3, self._row_bytes) if orientation.transpose else (self._row_bytes, 3)
+        row_step, col_step = (1, self._row_pixels) if orientation.transpose else (self._row_pixels, 1)
         corners = [
             (y * row_step)[:, None] + (x * col_step)[None, :]
             for y in (rows.lower, rows.upper)
             for x in (cols.lower, cols.upper)
         ]
-        offsets = np.stack(corners)[:, None] + np.arange(3)[None, :, None, None]
         wy, wx = rows.weight[:, None], cols.weight[None, :]
         one = np.float32(1)
-        weights = np.stack([(one - wy) * (one - wx), (one - wy) * wx, wy * (one - wx), wy * wx])[:, None] * gain
-        return _Region(np.ascontiguousarray(offsets), weights.astype(np.float32), crops)
+        weights = np.stack([(one - wy) * (one - wx), (one - wy) * wx, wy * (one - wx), wy * wx]) * gain
+        return _Region(np.stack(corners), weights.astype(np.float32), crops)
 
     def apply(self, frame: NDArray[np.uint8], out: FloatArray) -> None:
         """Write the frame's crops into `out`, (num_crops, 3, S, S) float32, any strides."""
-        pixels, size = frame.reshape(-1), self._size
+        pixels, size = frame.reshape(-1).view(np.uint32), self._size
         for region in self._regions:
             taps = pixels.take(region.offsets, mode="clip")
-            total = region.weights[0] * taps[0]
-            for weight, tap in zip(region.weights[1:], taps[1:], strict=True):
-                total += weight * tap
-            for crop, top, left in region.crops:
-                np.subtract(total[:, top : top + size, left : left + size], self._shift, out=out[crop])
+            channels = taps.view(np.uint8).reshape(*taps.shape, _PIXEL_BYTES).transpose(3, 0, 1, 2)[:3]
+            for channel, values in enumerate(np.ascontiguousarray(channels)):
+                total = region.weights[0] * values[0]
+                for weight, value in zip(region.weights[1:], values[1:], strict=True):
+                    total += weight * value
+                for crop, top, left in region.crops:
+                    np.subtract(total[top : top + size, left : left + size], self._shift, out=out[crop, channel])
+
+
+def with_alpha(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(..., H, W, 3) RGB as the RGBA that the transform reads."""
+    return np.concatenate([frames, np.full_like(frames[..., :1], 255)], axis=-1)
 
 
 def _boxes(origins: list[tuple[int, int]], size: int) -> list[tuple[_Box, tuple[tuple[int, int, int], ...]]]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlers.specs import ModelSpec, get_spec
-from handlers.transforms import FrameTransform, subsample_indices
+from handlers.transforms import FrameTransform, subsample_indices, with_alpha
 from scripts.camera_motion.motion import LABELS, REFERENCE_SEC, CameraPath, Floats, sample_path
 from scripts.camera_motion.render import Frames, Texture, encode_h264, render, sample_scene
 from scripts.camera_motion.scenes import make_texture
@@ -155,7 +155,7 @@ def preprocess(frames: Frames, fps: float, spec: ModelSpec) -> NDArray[np.float3
     transform = FrameTransform(spec, height=frames.shape[1], width=frames.shape[2])
     out = np.empty((1, 3, spec.num_frames, spec.crop_size, spec.crop_size), np.float32)
     for position, frame in enumerate(picked):
-        transform.apply(np.ascontiguousarray(frame), out[:, :, position])
+        transform.apply(with_alpha(frame), out[:, :, position])
     tensor: NDArray[np.float32] = out[0]
     return tensor
 

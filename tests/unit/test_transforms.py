@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from handlers.encoded_video import transform_clip
 from handlers.specs import ModelSpec, get_spec
-from handlers.transforms import FrameTransform, Orientation, pack_pathways, subsample_indices
+from handlers.transforms import FrameTransform, Orientation, pack_pathways, subsample_indices, with_alpha
 
 SIZES = [(240, 320), (320, 240), (182, 182), (181, 183), (1, 1), (2, 2), (16, 16), (16, 2000), (121, 161), (720, 1280)]
 
@@ -30,7 +30,7 @@ def _fused(frame: NDArray[np.uint8], spec: ModelSpec, num_crops: int, orientatio
     out = np.full((num_crops, 3, spec.crop_size, spec.crop_size), np.nan, dtype=np.float32)
     height, width, _ = frame.shape
     transform = FrameTransform(spec, height=height, width=width, num_crops=num_crops, orientation=orientation)
-    transform.apply(np.ascontiguousarray(frame).reshape(-1), out)
+    transform.apply(with_alpha(frame).reshape(-1), out)
     return out
 
 
@@ -59,10 +59,10 @@ def test_an_oriented_frame_is_turned_first_and_transformed_then(
 
 def test_padded_rows_are_read_with_their_stride() -> None:
     spec, frame = get_spec("x3d_xs"), _frame(50, 61)
-    padded = np.zeros((50, 192), dtype=np.uint8)
-    padded[:, : 61 * 3] = frame.reshape(50, -1)
+    padded = np.zeros((50, 256), dtype=np.uint8)
+    padded[:, : 61 * 4] = with_alpha(frame).reshape(50, -1)
     out = np.empty((1, 3, spec.crop_size, spec.crop_size), dtype=np.float32)
-    FrameTransform(spec, height=50, width=61, row_bytes=192).apply(padded.reshape(-1), out)
+    FrameTransform(spec, height=50, width=61, row_bytes=256).apply(padded.reshape(-1), out)
     np.testing.assert_array_equal(out, _fused(frame, spec, 1, Orientation()))
 
 
