@@ -1,7 +1,8 @@
 """How much faster bulk classification is with two Ray workers than with one: `python -m benchmarks.ray_scaling`.
 
-Two nodes of one CPU each on this machine's loopback interface, 200 small videos of 3x3 views, the two sides in turn.
-Only the steady state counts: from the first finished batches, when every model is loaded, to nine tenths of the videos.
+Two nodes of one CPU each on this machine's loopback interface, small videos of 3x3 views, the two sides in turn. Only
+the steady state counts: from the first finished batches, when every model is loaded, to nine tenths of the videos. On a
+machine that others use, more rounds of fewer videos tell more than few long ones.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from bulk.shards import JOURNAL
 from scripts._environment import REPOSITORY
 from scripts.package import PackageOptions, package
 
-VIDEOS_COUNT = 200
 TARGET = 0.6
 _TIMEOUT_SEC = 900.0
 
@@ -34,13 +34,14 @@ _TIMEOUT_SEC = 900.0
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measure two Ray workers against one on this machine.")
     parser.add_argument("--rounds", type=int, default=3, help="how often each side runs, in turn (default 3)")
+    parser.add_argument("--videos", type=int, default=200, help="videos of each run (default 200)")
     parser.add_argument("--output", type=Path, help="also write the result as JSON")
     options = parser.parse_args()
     if len(os.sched_getaffinity(0)) < 2:
         print("this machine has one core; two workers cannot be faster than one", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory(prefix="scaling-") as name, two_nodes() as cluster:
-        result = measure(Path(name), cluster.address, options.rounds)
+        result = measure(Path(name), cluster.address, options.rounds, options.videos)
     text = json.dumps(result, indent=2)
     print(text)
     if options.output is not None:
@@ -48,19 +49,19 @@ def main() -> int:
     return 0
 
 
-def measure(folder: Path, address: str, rounds: int) -> dict[str, Any]:
+def measure(folder: Path, address: str, rounds: int, count: int) -> dict[str, Any]:
     """Seconds per video and of the whole command in each run, and whether the medians' ratio meets the target."""
     archive = package(PackageOptions(spec="x3d_xs", weights="random", output=folder)).path
     videos = folder / "videos"
     videos.mkdir()
     source = ensure_video(VIDEOS["320x240"]).read_bytes()
-    for index in range(VIDEOS_COUNT):
+    for index in range(count):
         (videos / f"{index:03d}.mp4").write_bytes(source)
     runs: dict[int, list[Run]] = {1: [], 2: []}
     with tqdm(total=2 * rounds, unit="run") as bar:
         for attempt in range(rounds):
             for workers, done in runs.items():
-                done.append(classify(address, archive, videos, folder / f"{workers}-{attempt}", workers))
+                done.append(classify(address, archive, videos, folder / f"{workers}-{attempt}", workers, count))
                 bar.update()
     pace = {workers: statistics.median(run.seconds_per_video for run in done) for workers, done in runs.items()}
     whole = {workers: statistics.median(run.whole_command_sec for run in done) for workers, done in runs.items()}
@@ -82,16 +83,16 @@ class Run:
     whole_command_sec: float
 
 
-def classify(address: str, archive: Path, videos: Path, out: Path, workers: int) -> Run:
+def classify(address: str, archive: Path, videos: Path, out: Path, workers: int, count: int) -> Run:
     """`scripts.classify` with that many workers."""
     arguments = ("--ray", address, "--workers", str(workers), "--views", "3x3", "--batch-size", "2")
     command = [sys.executable, "-W", "ignore", "-m", "scripts.classify", str(archive), str(videos), "--out", str(out)]
     begun = time.perf_counter()
     process = subprocess.Popen([*command, *arguments], cwd=REPOSITORY, stdout=subprocess.DEVNULL)
     try:
-        _wait(process, out, VIDEOS_COUNT // 10)
+        _wait(process, out, count // 10)
         first, started = _rows(out), time.perf_counter()
-        _wait(process, out, VIDEOS_COUNT * 9 // 10)
+        _wait(process, out, count * 9 // 10)
         pace = (time.perf_counter() - started) / (_rows(out) - first)
         if process.wait(timeout=_TIMEOUT_SEC) != 0:
             raise SystemExit("scripts.classify failed; its message is above")
