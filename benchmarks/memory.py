@@ -7,7 +7,9 @@ targets look at the latter where the system tells it.
 
 from __future__ import annotations
 
+import statistics
 import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ _MB = 10**6
 _SAMPLE_SEC = 0.01
 _LARGE_REQUESTS = 3
 _CHECKPOINTS = 6  # readings of resident memory in a row of requests
+_CYCLE = 32  # requests behind a reading: jobs after which a decoding process trims its heap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,15 +152,18 @@ def _peak(server: Server, model: str, video: bytes, bar: Any) -> dict[str, Any]:
 
 def _row(server: Server, model: str, videos: Sequence[bytes], options: MemoryOptions, bar: Any) -> dict[str, Any]:
     """Resident memory along a row of requests. Growth is from a third of the way, when every buffer has found its size,
-    to the end."""
+    to the end. A reading is the median of those after the last few requests: a decoding process gives its heap's holes
+    back now and then, so that one alone would tell where in that cycle it was taken."""
     marks = sorted({max(1, round(options.requests * step / _CHECKPOINTS)) for step in range(1, _CHECKPOINTS + 1)})
+    recent: deque[float] = deque(maxlen=_CYCLE)
     readings: dict[int, float] = {}
     errors = 0
     with closing(connect(server, "http")) as client:
         for count in range(1, options.requests + 1):
             errors += client.ask(model, videos[count % len(videos)]).error is not None
+            recent.append(resident_mb(worker_processes(server, model)))
             if count in marks:
-                readings[count] = round(resident_mb(worker_processes(server, model)), 1)
+                readings[count] = round(statistics.median(recent), 1)
             bar.update(1)
     warm = marks[len(marks) // 3 - 1] if len(marks) >= 3 else marks[0]
     return {
