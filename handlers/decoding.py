@@ -252,13 +252,11 @@ class VideoFile:
             yield packet
         raise VideoTooLong(f"the video has more than {self._limits.max_packets} packets")
 
-    def decode(self, packet: Any, *, skip_if_unreferenced: bool = False) -> list[VideoFrame]:
+    def decode(self, packet: Any) -> list[VideoFrame]:
         """Frames that come out once this packet has gone in; None drains. Raises UndecodableVideo on damage."""
         self.check_deadline()
-        context = self._stream.codec_context
-        context.skip_frame = "NONREF" if skip_if_unreferenced else "DEFAULT"
         with av_errors():
-            frames: list[VideoFrame] = context.decode(packet)
+            frames: list[VideoFrame] = self._stream.codec_context.decode(packet)
         self.frames_decoded += len(frames)
         return frames
 

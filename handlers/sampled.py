@@ -219,18 +219,19 @@ class SampledVideo:
                 raise _PlanMismatch
             if index < wanted.start:
                 continue
-            skip = packet.pts not in check.places and is_unreferenced is not None and is_unreferenced(packet)
+            if packet.pts not in check.places and is_unreferenced is not None and is_unreferenced(packet):
+                continue
             # After a jump, pictures shown before the key frame lack what they refer to: they are not to be expected.
             is_leading = wanted.start > 0 and packet.pts < table.pts[wanted.start]
-            if not skip and not is_leading and not table.is_discarded[index]:
+            if not is_leading and not table.is_discarded[index]:
                 check.went_in(packet.pts)
-            yield from self._decode(packet, skip=skip)
+            yield from self._decode(packet)
         yield from self._decode(None)
         self.file.reset_decoder()
 
-    def _decode(self, packet: Any, *, skip: bool = False) -> list[Any]:
+    def _decode(self, packet: Any) -> list[Any]:
         try:
-            frames = self.file.decode(packet, skip_if_unreferenced=skip)
+            frames = self.file.decode(packet)
         except UndecodableVideo as error:
             raise _PlanMismatch from error
         if self.file.is_doubtful:

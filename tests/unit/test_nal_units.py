@@ -19,6 +19,8 @@ def test_only_pictures_of_unreferenced_slices_count() -> None:
     assert not test(_packet(0x41))  # a reference
     assert not test(_packet(0x01, 0x21))  # one slice of a reference is enough
     assert not test(_packet(0x65))  # a key frame
+    assert not test(_packet(0x68, 0x01))  # a parameter set outlives the picture that it comes with
+    assert test(_packet(0x09, 0x06, 0x01, 0x0C))  # delimiter, SEI and filler do not
     assert not test(_packet(0x06))  # no picture at all
     assert not test(b"")
     assert not test((2**31).to_bytes(4, "big") + b"\x06")  # a length past the end, and no slice
