@@ -35,6 +35,8 @@ _GRACE_SEC = 1.0  # the process ends its job itself at the deadline; past this i
 _SLOTS = 2  # views of two windows: one is read while the next is written
 _MOST_THREADS = 4  # for one video: while other processes idle, a large one is decoded on their cores, too
 _KEPT_PAYLOAD_BYTES = 16 * 2**20  # a larger payload's pages are given back after the job
+_HEAP_BYTES = 32 * 2**20  # allocations up to this size come from the heap; it is the most that glibc allows
+_KEPT_HEAP_BYTES = 128 * 2**20
 _CODE = "import sys; sys.path.insert(0, {root!r}); from handlers.decode_worker import main; main()"
 
 
@@ -311,7 +313,10 @@ def _bare_environment() -> dict[str, str]:
     """No secret of the server reaches the process that decodes; one thread per library is enough for it.
 
     One arena for malloc, too: each job has a thread of its own, and arenas of ended threads would keep their memory.
+    That arena keeps what frames leave, for the next job: new pages for every frame took as long as its transform. The
+    process gives them back from time to time.
     """
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "LANG") if name in os.environ}
-    libraries = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
-    return {**kept, **libraries, "PYTHONDONTWRITEBYTECODE": "1"}
+    threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+    kept_memory = {"MALLOC_MMAP_THRESHOLD_": str(_HEAP_BYTES), "MALLOC_TRIM_THRESHOLD_": str(_KEPT_HEAP_BYTES)}
+    return {**kept, **threads, **kept_memory, "PYTHONDONTWRITEBYTECODE": "1"}

@@ -253,8 +253,8 @@ def test_a_decoding_process_holds_nothing_worth_taking(
     environment = Path(f"/proc/{pid}/environ").read_bytes()
     assert b"secret" not in environment
     names = {entry.split(b"=")[0].decode() for entry in environment.split(b"\0") if entry}
-    assert names <= {"PATH", "LD_LIBRARY_PATH", "LANG", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MALLOC_ARENA_MAX",
-                     "PYTHONDONTWRITEBYTECODE"}  # fmt: skip
+    settings = {name for name in names if name.startswith("MALLOC_") or name.endswith("_NUM_THREADS")}
+    assert names - settings <= {"PATH", "LD_LIBRARY_PATH", "LANG", "PYTHONDONTWRITEBYTECODE"}
     assert Path(f"/proc/{pid}/cwd").readlink() == Path("/")
     mapped = Path(f"/proc/{pid}/maps").read_text()
     assert "libav" in mapped
