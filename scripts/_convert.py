@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -48,7 +49,29 @@ def convert(model: nn.Module, spec: ModelSpec, target: Path) -> None:
     converted.reshape({port: openvino.PartialShape(shape) for port, shape in shapes.items()})
     for port, name in zip(converted.inputs, ("slow", "fast") if len(inputs) == 2 else ("clip",), strict=True):
         port.get_tensor().set_names({name})
+    _pool_by_frame(converted)
     converted.outputs[0].get_tensor().set_names({"logits"})
     target.parent.mkdir(parents=True, exist_ok=True)
     # Half the size with float16 weights, but then float32 answers would no longer be torch's.
     openvino.save_model(converted, target, compress_to_fp16=False)
+
+
+def _pool_by_frame(model: Any) -> None:
+    """Take the squeeze-and-excitation means over T, H and W as a pooling of each frame and the mean of the frames.
+
+    The same numbers but for rounding; OpenVINO's reduction of three axes takes twice as long as these two together,
+    which is 3 % of X3D's time.
+    """
+    from openvino import opset13 as ops
+
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "ReduceMean" or not node.get_keep_dims():
+            continue
+        features, axes = node.input_value(0), node.input_value(1).get_node()
+        if axes.get_type_name() != "Constant" or sorted(axes.get_data().tolist()) != [2, 3, 4]:
+            continue
+        kernel = [1, *(int(length.get_length()) for length in list(features.get_partial_shape())[3:])]
+        frames = ops.avg_pool(features, [1, 1, 1], [0, 0, 0], [0, 0, 0], kernel, exclude_pad=True)
+        means = ops.reduce_mean(frames, ops.constant([2]), keep_dims=True)
+        node.output(0).replace(means.output(0))
+    model.validate_nodes_and_infer_types()
