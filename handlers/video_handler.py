@@ -10,9 +10,11 @@ N rows in, N answers out, in order; whatever goes wrong with one row is that row
 from __future__ import annotations
 
 import logging
+import sys
 import traceback
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -24,7 +26,6 @@ import torch
 from numpy.typing import NDArray
 from ts.metrics.dimension import Dimension
 from ts.metrics.metric_type_enum import MetricTypes
-from ts.torch_handler.base_handler import BaseHandler
 
 from handlers.archive import verify_package_origin
 from handlers.envelopes import Envelope, Reply, error_reply, parse_row, render_reply, to_json
@@ -34,6 +35,31 @@ from handlers.options import VideoRequest
 from handlers.pipeline import VideoClassifier, read_config
 from handlers.results import VideoScores, render
 from handlers.specs import ModelSpec
+
+
+@contextmanager
+def _without_compiler() -> Iterator[None]:
+    """TorchServe's handler cannot import torch.compile's OpenVINO backend meanwhile, unless that is there already.
+
+    With it come all of torch's compiler and more than four seconds, half of the time until a worker is ready. Nothing
+    here uses it; that it is missing is said as "OpenVINO is not enabled", which would mislead.
+    """
+    name, log = "openvino.torch", logging.getLogger("ts.torch_handler.base_handler")
+    if name in sys.modules:
+        yield
+        return
+    level = log.level
+    sys.modules[name] = None  # type: ignore[assignment]  # Python's own way to make an import fail
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        del sys.modules[name]
+
+
+with _without_compiler():
+    from ts.torch_handler.base_handler import BaseHandler
 
 logger = logging.getLogger(__name__)
 

@@ -97,6 +97,14 @@ def test_the_decoding_process_stays_small(module: str) -> None:
     assert not {"torch", "torchvision", "pytorchvideo", "openvino", "ts", "yaml"} & set(loaded)
 
 
+def test_a_worker_does_not_wait_for_the_compiler() -> None:
+    """TorchServe's own handler would import it, for longer than everything else takes until a worker is ready."""
+    code = "import sys, handlers.video_handler; print(*({'torch._inductor', 'openvino.torch'} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert run.stdout.split() == []
+    assert "OpenVINO" not in run.stderr
+
+
 @pytest.mark.parametrize("entry", ["single_pathway_handler", "dual_pathway_handler"])
 def test_an_entry_defines_exactly_one_class(entry: str) -> None:
     """TorchServe takes the one class of the entry module, and would take a function called `handle` before it."""
