@@ -34,7 +34,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerPlan:
-    """How to make a worker: the archive, its share of the machine, and where the model runs (None: as served)."""
+    """How to make a worker: archive, share of the machine, and where the model runs (None: the best there is)."""
 
     archive: Path
     share: WorkerShare

@@ -29,7 +29,7 @@ from handlers.isolation import ProcessDecodeService
 from handlers.labels import read_labels
 from handlers.options import VideoRequest
 from handlers.results import VideoScores
-from handlers.runtimes import BatchedRuntime, StreamedRuntime, cores, create_runtime
+from handlers.runtimes import BatchedRuntime, StreamedRuntime, best_device, cores, create_runtime
 from handlers.specs import ModelSpec
 from handlers.transforms import pack_pathways
 from handlers.version import __version__
@@ -60,7 +60,7 @@ class VideoClassifier:
 
     @classmethod
     def from_directory(cls, model_dir: Path, *, device: str | None = None, pack: Pack | None = None) -> VideoClassifier:
-        """From an unpacked archive, on `device` ("cpu" or "cuda:N"; None: CPU). Raises SetupErrors."""
+        """From an unpacked archive, on `device` ("cpu" or "cuda:N"; None: the best there is). Raises SetupErrors."""
         config = read_config(model_dir)
         archive = ArchiveInfo.read(model_dir)
         if archive.spec != config.spec:
@@ -69,7 +69,7 @@ class VideoClassifier:
         labels = read_labels(model_dir / LABELS_FILE)
         if len(labels) != archive.num_classes:
             raise InvalidLabels(f"{len(labels)} labels for a model of {archive.num_classes} classes")
-        runtime = create_runtime(spec, config, archive, model_dir, device=device or "cpu")
+        runtime = create_runtime(spec, config, archive, model_dir, device=device or best_device(config))
         decoder = create_decoder(spec, config)
         return cls(
             spec=spec, labels=labels, config=config, archive=archive, decoder=decoder, runtime=runtime, pack=pack

@@ -9,27 +9,22 @@ from __future__ import annotations
 
 import os
 import queue
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from handlers.archive import OPENVINO_FILE, WEIGHTS_FILE, ArchiveInfo
+from handlers.archive import OPENVINO_FILE, ArchiveInfo
 from handlers.config import HandlerConfig, Precision
 from handlers.errors import RuntimeUnavailable
 from handlers.specs import ModelSpec
+from handlers.transforms import FloatArray, Pathways
 
-Pathways = Sequence[NDArray[np.float32]]
-Logits = NDArray[np.float32]
+Logits = FloatArray
 
-_GPU_BATCH = 32  # views in one forward on a GPU, at most
-_CPU_BATCH = 8  # likewise for torch on a CPU, where more only takes memory
-_TORCH_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _OPENVINO_TYPES = {"float32": "f32", "bfloat16": "bf16"}
+_GPU_DRIVERS = ("/proc/driver/nvidia", "/dev/kfd", "/dev/dxg")  # NVIDIA's, AMD's, and either's below Windows
 
 
 class Runtime(Protocol):
@@ -72,9 +67,20 @@ def create_runtime(
     name = _choose(config, device)
     if name == "openvino":
         return OpenVinoRuntime(model_dir, archive, precision=config.precision, threads=threads, device=device)
+    from handlers.torch_runtime import TorchRuntime  # seconds of imports that OpenVINO's workers do without
+
     return TorchRuntime(
         spec, archive, model_dir, precision=config.precision, threads=threads, device=device, compiled=name == "compile"
     )
+
+
+def best_device(config: HandlerConfig) -> str:
+    """`cuda:0` where the configured runtime can use it and it is there, else `cpu`."""
+    if config.runtime == "openvino" or not any(Path(driver).exists() for driver in _GPU_DRIVERS):
+        return "cpu"
+    import torch  # takes seconds
+
+    return "cuda:0" if torch.cuda.is_available() else "cpu"
 
 
 def _choose(config: HandlerConfig, device: str) -> str:
@@ -83,64 +89,6 @@ def _choose(config: HandlerConfig, device: str) -> str:
     if device != "cpu" or config.precision == "float16":
         return "eager"
     return "openvino" if _openvino() is not None else "eager"
-
-
-class TorchRuntime:
-    """torch, eager or compiled; channels_last_3d, and half precision where asked for."""
-
-    def __init__(
-        self,
-        spec: ModelSpec,
-        archive: ArchiveInfo,
-        model_dir: Path,
-        *,
-        precision: Precision,
-        threads: int,
-        device: str,
-        compiled: bool,
-    ) -> None:
-        from handlers.models import load_model  # seconds of imports that OpenVINO's workers do without
-
-        self._device, self._precision, self._threads = torch.device(device), precision, threads
-        self._name = "compile" if compiled else "eager"
-        if precision == "float16" and self._device.type == "cpu":
-            raise RuntimeUnavailable("precision float16 needs a GPU; on a CPU use float32 or bfloat16")
-        if self._device.type == "cpu":
-            torch.set_num_threads(threads)
-        self.max_batch = _CPU_BATCH if self._device.type == "cpu" else _GPU_BATCH
-        model = load_model(spec, model_dir / WEIGHTS_FILE, num_classes=archive.num_classes, head=archive.head)
-        self._type = _TORCH_TYPES[precision]
-        model = model.to(device=self._device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self._model: Any = torch.compile(model, dynamic=False) if compiled else model
-        self._is_slowfast = spec.alpha is not None
-
-    def logits(self, pathways: Pathways) -> Logits:
-        with torch.inference_mode(), torch.autocast(self._device.type, self._type, enabled=self._is_mixed):
-            inputs = [self._to_device(pathway) for pathway in pathways]
-            answer: torch.Tensor = self._model(inputs if self._is_slowfast else inputs[0])
-        return answer.float().cpu().numpy()
-
-    @property
-    def _is_mixed(self) -> bool:
-        return self._type is not torch.float32
-
-    def _to_device(self, pathway: NDArray[np.float32]) -> torch.Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(pathway))
-        if self._device.type == "cuda":
-            tensor = tensor.pin_memory().to(self._device, non_blocking=True)
-        return tensor.contiguous(memory_format=torch.channels_last_3d)
-
-    def describe(self) -> dict[str, Any]:
-        return {
-            "runtime": self._name,
-            "device": str(self._device),
-            "precision": self._precision,
-            "threads": self._threads,
-            "runtime_version": torch.__version__,
-        }
-
-    def close(self) -> None:
-        self._model = None
 
 
 class OpenVinoRuntime:

@@ -11,6 +11,7 @@ A pixel has four bytes, so that it is gathered as one number; what the fourth ho
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ from numpy.typing import NDArray
 from handlers.specs import ModelSpec
 
 FloatArray = NDArray[np.float32]
+Pathways = Sequence[FloatArray]
+"""The model's inputs, (N, 3, T, S, S) each: one array, or for SlowFast slow, then fast."""
 
 _PIXEL_BYTES = 4
 

@@ -18,8 +18,9 @@ from handlers.inference import PendingVideo, create_inference
 from handlers.isolation import ProcessDecodeService
 from handlers.limits import Limits
 from handlers.options import RequestOptions, VideoRequest
-from handlers.runtimes import Logits, Pathways
+from handlers.runtimes import Logits
 from handlers.specs import get_spec
+from handlers.transforms import Pathways
 
 SPEC = get_spec("x3d_xs")
 STREAMS = 2

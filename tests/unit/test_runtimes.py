@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from handlers.archive import ArchiveInfo, OpenVinoInfo, WeightsInfo
-from handlers.config import HandlerConfig
+from handlers.config import HandlerConfig, RuntimeName
 from handlers.errors import RuntimeUnavailable
 from handlers.models import build_model
-from handlers.runtimes import OpenVinoRuntime, Runtime, TorchRuntime, create_runtime
+from handlers.runtimes import OpenVinoRuntime, Runtime, best_device, create_runtime
 from handlers.specs import get_spec
+from handlers.torch_runtime import TorchRuntime
 from handlers.transforms import pack_pathways
 from scripts._convert import convert
 
@@ -74,6 +75,23 @@ def test_auto_without_openvino_is_eager(model_dir: Path, monkeypatch: pytest.Mon
     assert isinstance(_create(model_dir), TorchRuntime)
     with pytest.raises(RuntimeUnavailable, match="needs the openvino package"):
         _create(model_dir, runtime="openvino")
+
+
+@pytest.mark.parametrize(
+    ("runtime", "has_driver", "has_gpu", "device"),
+    [
+        ("auto", True, True, "cuda:0"),
+        ("eager", True, False, "cpu"),
+        ("openvino", True, True, "cpu"),
+        ("auto", False, True, "cpu"),  # torch, which takes seconds to import, is not asked
+    ],
+)
+def test_the_best_device_is_a_gpu_that_the_runtime_can_use(
+    runtime: RuntimeName, has_driver: bool, has_gpu: bool, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handlers.runtimes._GPU_DRIVERS", (str(tmp_path if has_driver else tmp_path / "none"),))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: has_gpu)
+    assert best_device(HandlerConfig(spec="x3d_xs", runtime=runtime)) == device
 
 
 def test_openvino_equals_eager(model_dir: Path, openvino_runtime: Runtime) -> None:

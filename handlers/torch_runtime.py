@@ -1,0 +1,76 @@
+"""Pathways -> logits on torch, eager or compiled, on a CPU or a GPU. Importing it takes seconds: only its users do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from handlers.archive import WEIGHTS_FILE, ArchiveInfo
+from handlers.config import Precision
+from handlers.errors import RuntimeUnavailable
+from handlers.models import load_model
+from handlers.specs import ModelSpec
+from handlers.transforms import FloatArray, Pathways
+
+_GPU_BATCH = 32  # views in one forward on a GPU, at most
+_CPU_BATCH = 8  # likewise on a CPU, where more only takes memory
+_TORCH_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class TorchRuntime:
+    """torch, eager or compiled; channels_last_3d, and half precision where asked for."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        archive: ArchiveInfo,
+        model_dir: Path,
+        *,
+        precision: Precision,
+        threads: int,
+        device: str,
+        compiled: bool,
+    ) -> None:
+        self._device, self._precision, self._threads = torch.device(device), precision, threads
+        self._name = "compile" if compiled else "eager"
+        if precision == "float16" and self._device.type == "cpu":
+            raise RuntimeUnavailable("precision float16 needs a GPU; on a CPU use float32 or bfloat16")
+        if self._device.type == "cpu":
+            torch.set_num_threads(threads)
+        self.max_batch = _CPU_BATCH if self._device.type == "cpu" else _GPU_BATCH
+        model = load_model(spec, model_dir / WEIGHTS_FILE, num_classes=archive.num_classes, head=archive.head)
+        self._type = _TORCH_TYPES[precision]
+        model = model.to(device=self._device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self._model: Any = torch.compile(model, dynamic=False) if compiled else model
+        self._is_slowfast = spec.alpha is not None
+
+    def logits(self, pathways: Pathways) -> FloatArray:
+        with torch.inference_mode(), torch.autocast(self._device.type, self._type, enabled=self._is_mixed):
+            inputs = [self._to_device(pathway) for pathway in pathways]
+            answer: torch.Tensor = self._model(inputs if self._is_slowfast else inputs[0])
+        return answer.float().cpu().numpy()
+
+    @property
+    def _is_mixed(self) -> bool:
+        return self._type is not torch.float32
+
+    def _to_device(self, pathway: FloatArray) -> torch.Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(pathway))
+        if self._device.type == "cuda":
+            tensor = tensor.pin_memory().to(self._device, non_blocking=True)
+        return tensor.contiguous(memory_format=torch.channels_last_3d)
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "runtime": self._name,
+            "device": str(self._device),
+            "precision": self._precision,
+            "threads": self._threads,
+            "runtime_version": torch.__version__,
+        }
+
+    def close(self) -> None:
+        self._model = None
