@@ -1,7 +1,7 @@
 """Picked frames -> the model input of each window, a frame at a time, so that memory follows the windows in flight.
 
-The conversion to RGB and the transform run in a thread of their own, beside the decoder: both leave Python for most of
-their time, so with a second core one hides behind the other.
+Where a second core is free, the conversion to RGB and the transform run in a thread of their own, beside the decoder:
+both leave Python for most of their time, so one hides behind the other.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -34,6 +35,7 @@ def views_shape(spec: ModelSpec, num_crops: int) -> tuple[int, int, int, int, in
     return (num_crops, 3, spec.num_frames, spec.crop_size, spec.crop_size)
 
 
+_SIZES_KEPT = 2  # of several megabytes each
 _FRAMES_AHEAD = 2  # decoded frames that may wait for their transform: bounds memory
 
 
@@ -46,7 +48,10 @@ class _Stopwatch:
 
 
 class VideoReader:
-    """One video from bytes to views: decoding and transform of every window, then a report."""
+    """One video from bytes to views: decoding and transform of every window, then a report.
+
+    `threads` decode. `overlap`: frames are transformed beside the decoder, which without a free core only costs.
+    """
 
     def __init__(
         self,
@@ -57,14 +62,14 @@ class VideoReader:
         autorotate: bool,
         allocate: Allocate,
         threads: int = 1,
+        overlap: bool = True,
     ) -> None:
         self._started = time.perf_counter()
         self._spec, self._allocate = spec, allocate
         self._watch = _Stopwatch()
         self._video = SampledVideo(payload, spec, limits, autorotate=autorotate, threads=threads)
-        self._transforms: dict[tuple[int, int, int, Orientation], FrameTransform] = {}
-        self._thread = ThreadPoolExecutor(max_workers=1)
-        self._under_way: deque[Future[None]] = deque()
+        self._thread = ThreadPoolExecutor(max_workers=1) if overlap else None
+        self._under_way: deque[Future[float]] = deque()
 
     def windows(self, sampling: Sampling) -> Iterator[WindowViews]:
         """Every window's views, in the order in which they are complete. The arrays are those that `allocate` gave."""
@@ -81,20 +86,25 @@ class VideoReader:
     def _advance(self, assembler: _Assembler, event: Event) -> Iterator[WindowViews]:
         if isinstance(event, PickedFrame):
             target, copies = assembler.targets(event)
-            self._wait(_FRAMES_AHEAD - 1)
-            self._under_way.append(self._thread.submit(self._apply, event, target, copies))
+            if self._thread is None:
+                self._watch.waiting_sec += self._apply(event, target, copies)
+            else:
+                self._wait(_FRAMES_AHEAD - 1)
+                self._under_way.append(self._thread.submit(self._apply, event, target, copies))
         elif isinstance(event, ClipDone):
             self._wait(0)
             yield assembler.finish(event.position)
 
-    def _apply(self, event: PickedFrame, target: Views, copies: list[Views]) -> None:
-        """In the other thread: convert, transform, and repeat the frame where a clip takes it more than once."""
+    def _apply(self, event: PickedFrame, target: Views, copies: list[Views]) -> float:
+        """Convert, transform, and repeat the frame where a clip takes it more than once; answers the seconds."""
         started = time.perf_counter()
         picture = event.picture
         self._transform(picture).apply(picture.pixels, target)
         for copy in copies:
             copy[...] = target
-        self._watch.transform_sec += time.perf_counter() - started
+        taken_sec = time.perf_counter() - started
+        self._watch.transform_sec += taken_sec
+        return taken_sec
 
     def _wait(self, most: int) -> None:
         """Until at most so many frames are under way; raises what their transform raised."""
@@ -109,7 +119,8 @@ class VideoReader:
         return self._video.report(decode_ms=decode_sec * 1e3, transform_ms=self._watch.transform_sec * 1e3)
 
     def close(self) -> None:
-        self._thread.shutdown(cancel_futures=True)
+        if self._thread is not None:
+            self._thread.shutdown(cancel_futures=True)
         self._video.close()
 
     def _room(self, spare: list[Views]) -> Allocate:
@@ -126,17 +137,18 @@ class VideoReader:
         return allocate
 
     def _transform(self, picture: Picture) -> FrameTransform:
-        key = (picture.height, picture.width, picture.row_bytes, picture.orientation)
-        if key not in self._transforms:
-            self._transforms[key] = FrameTransform(
-                self._spec,
-                height=picture.height,
-                width=picture.width,
-                row_bytes=picture.row_bytes,
-                num_crops=self._num_crops,
-                orientation=picture.orientation,
-            )
-        return self._transforms[key]
+        size = (picture.height, picture.width, picture.row_bytes)
+        return _frame_transform(self._spec, *size, self._num_crops, picture.orientation)
+
+
+@lru_cache(maxsize=_SIZES_KEPT)
+def _frame_transform(
+    spec: ModelSpec, height: int, width: int, row_bytes: int, num_crops: int, orientation: Orientation
+) -> FrameTransform:
+    """For frames of that size; its tables take longer to make than a frame takes, and videos are of few sizes."""
+    return FrameTransform(
+        spec, height=height, width=width, row_bytes=row_bytes, num_crops=num_crops, orientation=orientation
+    )
 
 
 class _Assembler:

@@ -137,7 +137,9 @@ def _decode(
     autorotate: bool,
 ) -> dict[str, Any]:
     allocate, threads = room.allocate, int(job["threads"])
-    reader = VideoReader(payload, spec, limits, autorotate=autorotate, allocate=allocate, threads=threads)
+    reader = VideoReader(
+        payload, spec, limits, autorotate=autorotate, allocate=allocate, threads=threads, overlap=threads > 1
+    )
     try:
         for done in reader.windows(Sampling(**job["sampling"])):
             message = {

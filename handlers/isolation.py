@@ -33,7 +33,7 @@ from handlers.specs import ModelSpec
 _START_TIMEOUT_SEC = 60.0
 _GRACE_SEC = 1.0  # the process ends its job itself at the deadline; past this it is taken to hang
 _SLOTS = 2  # views of two windows: one is read while the next is written
-_MOST_THREADS = 4  # for one video: while other processes idle, a large one is decoded on their cores, too
+_MOST_THREADS = 4  # for one video
 _KEPT_PAYLOAD_BYTES = 16 * 2**20  # a larger payload's pages are given back after the job
 _HEAP_BYTES = 32 * 2**20  # allocations up to this size come from the heap; it is the most that glibc allows
 _KEPT_HEAP_BYTES = 128 * 2**20
@@ -116,7 +116,13 @@ class ProcessDecodeService:
         for process in self._processes:
             while self._queued and process.is_free_for(self._queued[0]):
                 idle = sum(other.job is None for other in self._processes) - len(self._queued)
-                process.begin(self._queued.popleft(), threads=min(1 + max(idle, 0), _MOST_THREADS))
+                process.begin(self._queued.popleft(), threads=_threads(idle))
+
+
+def _threads(idle: int) -> int:
+    """For one video while so many other processes idle: their cores, and one more, since threads wait for each other's
+    pictures; one thread where no core is free."""
+    return min(idle + 2, _MOST_THREADS) if idle > 0 else 1
 
 
 class _Process:

@@ -103,6 +103,20 @@ def test_overlapping_windows_share_frames_and_equal_those_decoded_alone(h264_vid
         np.testing.assert_array_equal(views, alone)
 
 
+@pytest.mark.parametrize("sampling", [Sampling(num_clips=2, num_crops=3), Sampling(stride_sec=0.125)])
+def test_views_are_the_same_with_and_without_a_second_thread(h264_video: bytes, sampling: Sampling) -> None:
+    together, alone = (
+        VideoReader(h264_video, XS, Limits(), autorotate=True, allocate=lambda shape: np.empty(shape, "f4"), overlap=on)
+        for on in (True, False)
+    )
+    for views, others in zip(_views(together, sampling), _views(alone, sampling), strict=True):
+        np.testing.assert_array_equal(views, others)
+    for reader in (together, alone):
+        report = reader.report()
+        assert 0 < report.transform_ms < 60_000
+        assert 0 < report.decode_ms < 60_000
+
+
 def test_a_wrong_plan_is_noticed_and_the_frames_still_equal_the_recipes(
     h264_video: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
