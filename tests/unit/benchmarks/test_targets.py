@@ -107,6 +107,23 @@ def test_a_missed_target_says_by_how_much(name: str, spoil: Spoil, missed_by: fl
     assert all(target["met"] for target in others)
 
 
+@pytest.mark.parametrize(
+    ("name", "spoil", "words"),
+    [
+        ("latency 320x240", _slow, "3.16 times faster than the recipe"),  # 300 ms over 95
+        ("throughput", _slow_with_many, "25.0 clips per second, 2.50 times"),  # 20 ms of model, half of 40 of decoding
+        ("30 views", _slow_views, "take 0.60 s"),
+    ],
+)
+def test_a_missed_target_says_what_stood_in_the_way(name: str, spoil: Spoil, words: str) -> None:
+    result = make_result()
+    assert entry(result, name)["note"] is None
+    spoil(result)
+    assert words in entry(result, name)["note"]
+    del result["stages"], _http(result)["echo"]
+    assert entry(result, name)["note"] is None  # what the reason is made of was not measured
+
+
 def test_other_labels_than_the_recipe_are_a_miss() -> None:
     result = make_result()
     _http(result)["ours"]["top5"] = ["bowling", "archery", "yoga", "zumba", "abseiling"]
