@@ -66,7 +66,7 @@ class Target:
             "measured": round(measured.value, 3),
             "met": kept and measured.objection is None,
             "missed_by_percent": missed,
-            "note": measured.objection if kept else measured.objection or self._why_missed(result),
+            "note": measured.objection or (None if kept else self._why_missed(result)),
         }
 
     def _why_missed(self, result: Result) -> str | None:
@@ -98,6 +98,11 @@ def _latency(result: Result, resolution: str, contender: str) -> float:
     return float(find(result, "load", "latency", "http", resolution, contender, "latency", "median"))
 
 
+def _floor(result: Result, resolution: str) -> float:
+    """What libav and the bare model take, and the way to a worker and back."""
+    return _latency(result, resolution, "floor") + _latency(result, resolution, "echo")
+
+
 def _objection(result: Result, *path: str) -> str | None:
     """Errors in a measurement make it worthless."""
     errors = find(result, *path)["errors"]
@@ -119,8 +124,7 @@ def _latency_ratio(resolution: str) -> Callable[[Result], Measured]:
 
 def _latency_at_best(resolution: str) -> Callable[[Result], str]:
     def reason(result: Result) -> str:
-        floor = _latency(result, resolution, "floor") + _latency(result, resolution, "echo")
-        ratio = _latency(result, resolution, "recipe") / floor
+        ratio = _latency(result, resolution, "recipe") / _floor(result, resolution)
         return f"the floor, libav and the bare model, is {ratio:.2f} times faster than the recipe in this run"
 
     return reason
@@ -128,9 +132,8 @@ def _latency_at_best(resolution: str) -> Callable[[Result], str]:
 
 def _floor_ratio(resolution: str) -> Callable[[Result], Measured]:
     def measure(result: Result) -> Measured:
-        floor = _latency(result, resolution, "floor") + _latency(result, resolution, "echo")
         objection = _objection(result, "load", "latency", "http", resolution, "ours")
-        return Measured(_latency(result, resolution, "ours") / floor, objection)
+        return Measured(_latency(result, resolution, "ours") / _floor(result, resolution), objection)
 
     return measure
 
