@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -90,30 +91,43 @@ def classify(address: str, archive: Path, videos: Path, out: Path, workers: int,
     begun = time.perf_counter()
     process = subprocess.Popen([*command, *arguments], cwd=REPOSITORY, stdout=subprocess.DEVNULL)
     try:
-        _wait(process, out, count // 10)
-        first, started = _rows(out), time.perf_counter()
-        _wait(process, out, count * 9 // 10)
-        pace = (time.perf_counter() - started) / (_rows(out) - first)
-        if process.wait(timeout=_TIMEOUT_SEC) != 0:
+        readings = list(_readings(process, out, begun))
+        if process.wait() != 0:
             raise SystemExit("scripts.classify failed; its message is above")
-        return Run(pace, time.perf_counter() - begun)
+        return Run(seconds_per_video(readings, count), time.perf_counter() - begun)
     finally:
         process.kill()
         process.wait()
 
 
-def _wait(process: subprocess.Popen[bytes], out: Path, rows: int) -> None:
-    deadline = time.monotonic() + _TIMEOUT_SEC
-    while _rows(out) < rows:
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise SystemExit(f"scripts.classify did not reach {rows} rows; its message is above")
-        time.sleep(0.2)
+def _readings(process: subprocess.Popen[bytes], out: Path, begun: float) -> Iterator[tuple[float, int]]:
+    """(seconds, rows) whenever there are more rows than before, until the command ends."""
+    seen = 0
+    while process.poll() is None:
+        if time.perf_counter() - begun > _TIMEOUT_SEC:
+            raise SystemExit(f"scripts.classify has {seen} rows after {_TIMEOUT_SEC:g} s")
+        rows = _rows(out)
+        if rows > seen:
+            seen = rows
+            yield time.perf_counter(), rows
+        time.sleep(0.05)
+
+
+def seconds_per_video(readings: Sequence[tuple[float, int]], count: int) -> float:
+    """The pace between the readings nearest to a tenth and to nine tenths of the videos, from above and from below."""
+    inside = [reading for reading in readings if count // 10 <= reading[1] <= count * 9 // 10]
+    if len(inside) < 2:
+        raise SystemExit(f"too few readings for a pace ({len(readings)}); ask for more videos than {count}")
+    (began, first), (ended, last) = inside[0], inside[-1]
+    return (ended - began) / (last - first)
 
 
 def _rows(out: Path) -> int:
-    """Rows that unfinished output holds by now."""
-    journal = out / JOURNAL
-    return journal.read_bytes().count(b'"path":') if journal.exists() else 0
+    """Rows that unfinished output holds by now; none before the first and after the last."""
+    try:
+        return (out / JOURNAL).read_bytes().count(b'"path":')
+    except FileNotFoundError:
+        return 0
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ from bulk.work import Batch, FinishedBatch, LoadedBatch, classify_batches, load_
 from handlers.errors import SetupError
 
 _PASSES_WITHOUT_PROGRESS = 3
-_READERS = 2
+_WORKERS_PER_READER = 4  # starting one takes seconds of a core
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class RayEngine:
         if self._connected_here:
             _connect(options.address)
         self._archive: Any = ray.put(np.frombuffer(archive.read_bytes(), np.uint8))
-        _quieten()
+        _set_up_data()
 
     def close(self) -> None:
         if self._connected_here:
@@ -102,8 +102,8 @@ class RayEngine:
             dataset = dataset.map_batches(
                 _read_here,
                 fn_kwargs={"max_video_bytes": self._max_video_bytes},
-                batch_size=1,
-                compute=ray.data.TaskPoolStrategy(size=_READERS),
+                batch_size=TASK_BATCHES,
+                compute=ray.data.TaskPoolStrategy(size=-(-workers // _WORKERS_PER_READER)),
                 num_cpus=0,
                 label_selector={"ray.io/node-id": ray.get_runtime_context().get_node_id()},
             )
@@ -142,10 +142,10 @@ class RayEngine:
         return min(fitting, self._options.workers or fitting), gpus
 
 
-def _read_here(rows: dict[str, NDArray[Any]], *, max_video_bytes: int) -> dict[str, list[Any]]:
+def _read_here(rows: dict[str, NDArray[Any]], *, max_video_bytes: int) -> Iterator[dict[str, list[Any]]]:
     """Rows of batches -> the same with the files' bytes; a task pinned to the machine that has the files."""
-    payloads = [pickle.dumps(load_batch(_batch(text), max_video_bytes).payloads) for text in rows["batch"]]
-    return {"batch": list(rows["batch"]), "payloads": payloads}
+    for text in rows["batch"]:
+        yield {"batch": [text], "payloads": [pickle.dumps(load_batch(_batch(text), max_video_bytes).payloads)]}
 
 
 class _Actor:
@@ -210,9 +210,13 @@ def _connect(address: str) -> None:
 _QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
 
 
-def _quieten() -> None:
-    """Progress and lost work are reported here, once, in this tool's own words."""
+def _set_up_data() -> None:
+    """Every finished batch is a block of its own, sent at once: what has come is not lost with the worker.
+
+    Progress and lost work are reported here, once, in this tool's own words.
+    """
     context = ray.data.DataContext.get_current()
+    context.target_max_block_size = 1
     context.enable_progress_bars = False
     context.max_errored_blocks = -1
     for name in ("ray.data", "ray.data._internal"):

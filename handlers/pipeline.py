@@ -105,9 +105,10 @@ class VideoClassifier:
         return [self._finish(video) if isinstance(video, PendingVideo) else video for video in pending]
 
     def warm_up(self) -> None:
-        """One forward with an empty clip, so that the first request does not pay for it."""
+        """Empty clips, one alone and as many as run side by side, so that the first requests do not pay for them."""
         size = self.spec.crop_size
-        self._runtime.logits(self._pack(np.zeros((1, 3, self.spec.num_frames, size, size), dtype=np.float32)))
+        for count in {1, self._runtime.streams if isinstance(self._runtime, StreamedRuntime) else 1}:
+            self._runtime.logits(self._pack(np.zeros((count, 3, self.spec.num_frames, size, size), dtype=np.float32)))
 
     def describe(self) -> dict[str, Any]:
         """What `GET /models/NAME?customized=true` tells about the model."""
