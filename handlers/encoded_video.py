@@ -64,9 +64,7 @@ class EncodedVideoReader:
         decoded = time.perf_counter()
         self._frames_decoded += clip.shape[1]
         self._size = (int(clip.shape[3]), int(clip.shape[2]))
-        views: NDArray[np.float32] = torch.stack(
-            [transform_clip(clip, self._spec, num_crops=num_crops, crop=crop) for crop in range(num_crops)]
-        ).numpy()
+        views: NDArray[np.float32] = transform_clip(clip, self._spec, num_crops=num_crops).numpy()
         self._decode_sec += decoded - started
         self._transform_sec += time.perf_counter() - decoded
         return views
@@ -112,29 +110,28 @@ def read_clip(video: Any, start_sec: float | Fraction, end_sec: float | Fraction
     return clip
 
 
-def transform_clip(clip: torch.Tensor, spec: ModelSpec, *, num_crops: int = 1, crop: int = 0) -> torch.Tensor:
-    """The tutorial's transforms: (3, T, H, W) in 0 to 255 -> (3, num_frames, S, S) normalised.
+def transform_clip(clip: torch.Tensor, spec: ModelSpec, *, num_crops: int = 1) -> torch.Tensor:
+    """The tutorial's transforms: (3, T, H, W) in 0 to 255 -> (num_crops, 3, num_frames, S, S) normalised.
 
-    One crop is torchvision's CenterCropVideo; of three, `crop` is pytorchvideo's uniform_crop's index.
+    One crop is torchvision's CenterCropVideo; three are pytorchvideo's uniform_crop.
     """
     classes = _transform_classes()
     clip = classes.subsample(spec.num_frames)(clip)
     clip = clip / 255.0
     clip = classes.normalize([spec.mean] * 3, [spec.std] * 3)(clip)
     clip = classes.short_side_scale(size=spec.short_side)(clip)
-    cropped: torch.Tensor
     if num_crops == 1:
-        cropped = classes.center_crop((spec.crop_size, spec.crop_size))(clip)
+        crops = [classes.center_crop((spec.crop_size, spec.crop_size))(clip)]
     else:
-        cropped = classes.uniform_crop(clip, spec.crop_size, crop)
-    return cropped
+        crops = [classes.uniform_crop(clip, spec.crop_size, crop) for crop in range(num_crops)]
+    return torch.stack(crops)
 
 
 def recipe_tensor(payload: bytes, spec: ModelSpec, *, start_sec: float = 0.0) -> torch.Tensor:
     """The model input of the tutorial's single clip, (3, num_frames, S, S) float32, before PackPathway."""
     video = open_encoded_video(payload)
     try:
-        return transform_clip(read_clip(video, start_sec, start_sec + spec.clip_duration_sec), spec)
+        return transform_clip(read_clip(video, start_sec, start_sec + spec.clip_duration_sec), spec)[0]
     finally:
         video.close()
 

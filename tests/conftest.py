@@ -18,6 +18,9 @@ import pytest
 
 from tests.support.videos import PLANS, make_video
 
+# The recipe's clips take gigabytes: without huge pages a third of its time is the kernel's, handing out small ones.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 CORPUS = REPOSITORY.parent / "shared" / "corpus"
 

@@ -22,8 +22,7 @@ def _documented(frame: NDArray[np.uint8], spec: ModelSpec, num_crops: int) -> ND
     """pytorchvideo's and torchvision's own classes on a clip of this one frame; (num_crops, 3, S, S)."""
     clip = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[:, None].float()
     clip = clip.expand(-1, spec.num_frames, -1, -1)
-    crops = [transform_clip(clip, spec, num_crops=num_crops, crop=crop)[:, 0] for crop in range(num_crops)]
-    return torch.stack(crops).numpy()
+    return transform_clip(clip, spec, num_crops=num_crops)[:, :, 0].numpy()
 
 
 def _fused(frame: NDArray[np.uint8], spec: ModelSpec, num_crops: int, orientation: Orientation) -> NDArray[np.float32]:
