@@ -69,7 +69,7 @@ def test_config_is_closed_to_the_outside() -> None:
     assert settings["grpc_inference_address"] == settings["grpc_management_address"] == "127.0.0.1"
     assert settings["disable_token_authorization"] == "false"
     # The heap holds four uploads of the largest size at once, four copies each, with room to spare.
-    heap_bytes = int(re.fullmatch(r"-Xmx(\d+)g", settings["vmargs"])[1]) * 2**30  # type: ignore[index]
+    heap_bytes = int(re.match(r"-Xmx(\d+)g ", settings["vmargs"])[1]) * 2**30  # type: ignore[index]
     assert heap_bytes > 4 * 4 * int(settings["max_request_size"])
 
 
