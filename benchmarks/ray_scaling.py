@@ -117,7 +117,7 @@ def seconds_per_video(readings: Sequence[tuple[float, int]], count: int) -> floa
     """The pace between the readings nearest to a tenth and to nine tenths of the videos, from above and from below."""
     inside = [reading for reading in readings if count // 10 <= reading[1] <= count * 9 // 10]
     if len(inside) < 2:
-        raise SystemExit(f"too few readings for a pace ({len(readings)}); ask for more videos than {count}")
+        raise SystemExit(f"too few readings for a pace ({len(inside)}); ask for more videos than {count}")
     (began, first), (ended, last) = inside[0], inside[-1]
     return (ended - began) / (last - first)
 

@@ -27,6 +27,7 @@ from handlers.errors import EmptyClip, InvalidOption, UndecodableVideo, Unsuppor
 from handlers.frame_plan import PacketTable, PlannedClip, plan_clips, window_bounds
 from handlers.limits import Limits
 from handlers.nal_units import NonReferenceTest, non_reference_test
+from handlers.plan_check import PlanCheck, PlanMismatch, places_of
 from handlers.specs import ModelSpec
 from handlers.views import count_windows, needs_duration, plan_windows
 
@@ -71,10 +72,6 @@ class ClipDone:
 Event = ClipsPlanned | PickedFrame | ClipDone
 
 
-class _PlanMismatch(Exception):
-    """What came out of the decoder is not what the packets promised."""
-
-
 class SampledVideo:
     """One video, decoded as far as the wanted windows need it."""
 
@@ -106,7 +103,7 @@ class SampledVideo:
             try:
                 yield from self._planned(windows, done)
                 return
-            except _PlanMismatch:
+            except PlanMismatch:
                 windows = [(index, window) for index, window in windows if index not in done]
                 if not self.file.use_one_thread():
                     break
@@ -178,18 +175,18 @@ class SampledVideo:
         file, seek_to = self.file, self._seek_target(windows)
         table, kept = self._scan(self._bounds(windows)[1], seek_to=seek_to)
         if not table.is_plannable or file.kind.elementary or file.stamps_follow_decoding:
-            raise _PlanMismatch
+            raise PlanMismatch
         if file.kind.demuxer == "gif" and len(table.pts) < 2:
             raise UnsupportedVideo("a still image is not a video; an animated GIF is")
         clips = self._plan(windows, table.shown())
         if not clips:
-            raise _PlanMismatch  # let the decoder itself say that there is nothing
+            raise PlanMismatch  # let the decoder itself say that there is nothing
         yield ClipsPlanned(tuple(clips))
         packets = iter(kept) if kept is not None else file.packets(seek_to)
-        yield from self._decode_ranges(packets, table, clips, _PlanCheck(table, clips, done))
+        yield from self._decode_ranges(packets, table, clips, PlanCheck(table, clips, done))
 
     def _decode_ranges(
-        self, packets: Iterator[Any], table: PacketTable, clips: list[PlannedClip], check: _PlanCheck
+        self, packets: Iterator[Any], table: PacketTable, clips: list[PlannedClip], check: PlanCheck
     ) -> Iterator[Event]:
         """Decode each range of packets that is needed and pass over the others."""
         order = sorted(range(len(clips)), key=lambda position: clips[position].end)
@@ -198,25 +195,25 @@ class SampledVideo:
             for frame in self._decode_range(packets, read, wanted, table, check):
                 pts = check.came_out(frame)
                 while order and clips[order[0]].end <= pts:
-                    yield check.done(order.pop(0))
+                    yield _checked(check, order.pop(0))
                 if pts in check.places:
                     yield PickedFrame(partial(self.file.picture, frame), pts, tuple(check.places[pts]))
             read = wanted.stop
             reached = max(table.pts[wanted.start : wanted.stop])
             while order and clips[order[0]].picks[-1] <= reached:
-                yield check.done(order.pop(0))
+                yield _checked(check, order.pop(0))
         if order:
-            raise _PlanMismatch
+            raise PlanMismatch
 
     def _decode_range(
-        self, packets: Iterator[Any], read: int, wanted: range, table: PacketTable, check: _PlanCheck
+        self, packets: Iterator[Any], read: int, wanted: range, table: PacketTable, check: PlanCheck
     ) -> Iterator[Any]:
         """Frames of the packets in that index range, drained; `read` packets were taken before."""
         is_unreferenced = self._unreferenced_test()
         for index in range(read, wanted.stop):
             packet = next(packets, None)
             if packet is None or packet.pts != table.pts[index]:
-                raise _PlanMismatch
+                raise PlanMismatch
             if index < wanted.start:
                 continue
             if packet.pts not in check.places and is_unreferenced is not None and is_unreferenced(packet):
@@ -233,9 +230,9 @@ class SampledVideo:
         try:
             frames = self.file.decode(packet)
         except UndecodableVideo as error:
-            raise _PlanMismatch from error
+            raise PlanMismatch from error
         if self.file.is_doubtful:
-            raise _PlanMismatch
+            raise PlanMismatch
         return frames
 
     def _scan(self, end: int | None, *, seek_to: int | None = None) -> tuple[PacketTable, list[Any] | None]:
@@ -284,7 +281,7 @@ class SampledVideo:
             start, end = float(windows[0][1].start_sec), float(windows[-1][1].end_sec)
             raise EmptyClip(f"the video has no frame between {start:.3f} s and {end:.3f} s")
         yield ClipsPlanned(tuple(clips))
-        places = _places(clips)
+        places = places_of(clips)
         last_output = {stamp: number for number, stamp in enumerate(stamps)}  # of equal stamps the last one wins
         order = sorted(range(len(clips)), key=lambda position: last_output[clips[position].picks[-1]])
         for number, frame in enumerate(self._decode_all(self._seek_target(windows))):
@@ -329,47 +326,10 @@ class SampledVideo:
             for packet in packets:
                 yield from self._decode(packet)
             yield from self._decode(None)
-        except _PlanMismatch:
+        except PlanMismatch:
             self.file.warn("the video is damaged; what was decoded before the damage was used")
 
 
-class _PlanCheck:
-    """Holds what went into the decoder against what came out, so that a wrong plan never becomes an answer."""
-
-    def __init__(self, table: PacketTable, clips: list[PlannedClip], done: set[int]) -> None:
-        self.places = _places(clips)
-        self._known = set(table.pts)
-        self._clips, self._done = clips, done
-        self._expected: set[int] = set()
-        self._came: set[int] = set()
-        self._last: float = -math.inf
-
-    def went_in(self, pts: int) -> None:
-        self._expected.add(pts)
-
-    def came_out(self, frame: Any) -> int:
-        """The frame's timestamp; raises _PlanMismatch when it is unknown or not later than the one before."""
-        pts: int | None = frame.pts
-        if pts is None or pts not in self._known or pts <= self._last:
-            raise _PlanMismatch
-        self._last = pts
-        self._expected.discard(pts)
-        if pts in self.places:
-            self._came.add(pts)
-        return pts
-
-    def done(self, position: int) -> ClipDone:
-        """The clip's mark; its picks, and every packet in its window that was decoded, must be frames by now."""
-        clip = self._clips[position]
-        if any(clip.first <= pts < clip.end for pts in self._expected) or not self._came.issuperset(clip.picks):
-            raise _PlanMismatch
-        self._done.add(clip.index)
-        return ClipDone(position)
-
-
-def _places(clips: list[PlannedClip]) -> dict[int, list[tuple[int, int]]]:
-    places: dict[int, list[tuple[int, int]]] = {}
-    for position, clip in enumerate(clips):
-        for step, pts in enumerate(clip.picks):
-            places.setdefault(pts, []).append((position, step))
-    return places
+def _checked(check: PlanCheck, position: int) -> ClipDone:
+    check.finish(position)
+    return ClipDone(position)

@@ -22,7 +22,7 @@ LAYERS = (
     ("specs", "limits", "clips"),
     ("labels", "options", "views", "transforms", "containers", "nal_units"),
     ("envelopes", "results", "config", "models", "archive", "frame_plan"),
-    ("libav", "checkpoints", "encoded_video"),
+    ("libav", "checkpoints", "encoded_video", "plan_check"),
     ("decoding",),
     ("sampled",),
     ("assembly", "torch_runtime"),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handlers import sampled
+from handlers import plan_check, sampled
 from handlers.assembly import VideoReader
 from handlers.clips import Sampling
 from handlers.encoded_video import EncodedVideoReader, open_encoded_video
@@ -130,20 +130,20 @@ def test_a_wrong_plan_is_noticed_and_the_frames_still_equal_the_recipes(
         return original(*args, **kwargs)
 
     monkeypatch.setattr(sampled.SampledVideo, "_thorough", spy)
-    monkeypatch.setattr(sampled._PlanCheck, "came_out", _refuse_second_frame())
+    monkeypatch.setattr(plan_check.PlanCheck, "came_out", _refuse_second_frame())
     video = open_encoded_video(h264_video)
     assert sampled_frames(h264_video, XS)[0][0] == recipe_window(video, 0.0, XS.clip_duration_sec, XS)
     assert thorough
 
 
 def _refuse_second_frame() -> Callable[..., int]:
-    original = sampled._PlanCheck.came_out
+    original = plan_check.PlanCheck.came_out
     seen: list[int] = []
 
     def came_out(self: Any, frame: Any) -> int:
         seen.append(frame.pts)
         if len(seen) == 2:
-            raise sampled._PlanMismatch
+            raise plan_check.PlanMismatch
         return original(self, frame)
 
     return came_out
