@@ -151,6 +151,10 @@ def _frame_transform(
     )
 
 
+class IncompleteClip(RuntimeError):
+    """A window was declared complete while some of its frames were missing: a defect of this package."""
+
+
 class _Assembler:
     """Puts transformed frames where they belong.
 
@@ -165,6 +169,7 @@ class _Assembler:
         ordered = sorted(clips, key=lambda clip: clip.first)
         self._overlap = any(one.end > later.first for one, later in pairwise(ordered))
         self._open: dict[int, Views] = {}
+        self._written: dict[int, set[int]] = {}  # by position of the clip: the steps that have been written
         self._kept: dict[int, Views] = {}
         self._uses: dict[int, int] = {}
         for clip in clips:
@@ -176,13 +181,23 @@ class _Assembler:
         if self._overlap:
             self._kept[event.pts] = np.empty(self._frame_shape, dtype=np.float32)
             return self._kept[event.pts], []
+        for position, step in event.places:
+            self._written.setdefault(position, set()).add(step)
         first, *others = [self._room(position)[:, :, step] for position, step in event.places]
         return first, others
 
     def finish(self, position: int) -> WindowViews:
+        """The window's views. Raises IncompleteClip unless every one of its frames has been written.
+
+        The memory is reused: what is not written still holds views of another request.
+        """
         clip = self._clips[position]
         if not self._overlap:
+            if len(self._written.pop(position, ())) != len(clip.picks):
+                raise IncompleteClip(f"window {clip.index} was given away before all of its frames were written")
             return WindowViews(clip.index, clip.window, self._open.pop(position))
+        if not self._kept.keys() >= set(clip.picks):
+            raise IncompleteClip(f"window {clip.index} was given away before all of its frames were decoded")
         views = self._allocate(self._shape)
         for step, pts in enumerate(clip.picks):
             views[:, :, step] = self._kept[pts]

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from handlers.clips import VideoReport
 from handlers.containers import Container, identify
 from handlers.errors import DecodeTimeout, FrameTooLarge, UndecodableVideo, UnsupportedVideo, VideoTooLong
-from handlers.libav import Complaints, ReadOnlyFile, av_errors
+from handlers.libav import Complaints, ReadOnlyFile, av_errors, display_matrix
 from handlers.limits import Limits
 from handlers.transforms import UPRIGHT, Orientation
 
@@ -267,14 +267,14 @@ class VideoFile:
     def picture(self, frame: VideoFrame) -> Picture:
         """The frame in the colours of PyAV's `to_rgb`, by swscale; one converter serves all frames of a video."""
         self._check_size(frame.width, frame.height)
+        if self._orientation is None:
+            # Asked of one frame only: what it answers holds the frame in a reference cycle.
+            self._orientation = _orientation(display_matrix(frame)) if self._autorotate else UPRIGHT
+        orientation = self._orientation
         with av_errors():
-            if self._orientation is None:
-                # Asked of one frame only: what it answers holds the frame in a reference cycle.
-                self._orientation = _orientation(frame) if self._autorotate else UPRIGHT
-            orientation = self._orientation
             rgba = self._to_rgba(frame)
-            plane: Any = rgba.planes[0]
-            pixels = np.frombuffer(plane, dtype=np.uint8)[: plane.line_size * rgba.height]
+        plane: Any = rgba.planes[0]
+        pixels = np.frombuffer(plane, dtype=np.uint8)[: plane.line_size * rgba.height]
         if self._size is None:
             shown = (frame.height, frame.width) if orientation.transpose else (frame.width, frame.height)
             self._size = shown
@@ -308,14 +308,13 @@ class VideoFile:
         )
 
 
-def _orientation(frame: VideoFrame) -> Orientation:
+def _orientation(matrix: tuple[int, ...] | None) -> Orientation:
     """From the display matrix (ISO 14496-12, 6.2.2), when it is a turn by quarters or a mirror; else as stored."""
-    data: Any = frame.side_data.get("DISPLAYMATRIX")
-    if data is None:
+    if matrix is None:
         return UPRIGHT
-    a, b, _, c, d, *_ = np.frombuffer(bytes(data), dtype="<i4")
+    a, b, _, c, d, *_ = matrix
     if b == 0 and c == 0 and a != 0 and d != 0:
-        return Orientation(flip_x=bool(a < 0), flip_y=bool(d < 0))
+        return Orientation(flip_x=a < 0, flip_y=d < 0)
     if a == 0 and d == 0 and b != 0 and c != 0:
-        return Orientation(transpose=True, flip_x=bool(b < 0), flip_y=bool(c < 0))
+        return Orientation(transpose=True, flip_x=b < 0, flip_y=c < 0)
     return UPRIGHT

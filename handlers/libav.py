@@ -11,11 +11,15 @@ import pkgutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import av
 import av.error
+import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
+from av.video.frame import VideoFrame
 
-from handlers.errors import RequestError, UndecodableVideo
+from handlers.errors import UndecodableVideo
 from handlers.limits import Limits
 
 _PADDING_BYTES = 2**20
@@ -63,20 +67,40 @@ class ReadOnlyFile:
 
 @contextmanager
 def av_errors() -> Iterator[None]:
-    """The one border where av's errors, and what else it raises, become RequestErrors."""
+    """The one border where FFmpeg's errors become RequestErrors.
+
+    Only what FFmpeg itself reports is the video's fault. A plain ValueError or OSError is a defect of this package or
+    of PyAV, and passes.
+    """
     try:
         yield
-    except RequestError:
-        raise
     except MemoryError as error:
         raise UndecodableVideo("decoding this video needs more memory than is allowed") from error
-    except (av.error.FFmpegError, OSError, ValueError, UnicodeError, EOFError) as error:
-        raise UndecodableVideo(f"this video cannot be decoded: {_reason(error)}") from error
+    except av.error.FFmpegError as error:
+        raise UndecodableVideo(f"this video cannot be decoded: {error.strerror or 'its data is invalid'}") from error
 
 
-def _reason(error: BaseException) -> str:
-    text = getattr(error, "strerror", None)
-    return str(text) if text else "its data is invalid"
+def display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
+    """The nine numbers of the frame's display matrix, row by row, or None where it has none.
+
+    Reading a frame's side data fails in PyAV 18 as soon as one entry has a type that is newer than PyAV, such as the
+    view number of a spatial video. `_accept_new_side_data` lets such entries pass.
+    """
+    data: Any = frame.side_data.get("DISPLAYMATRIX")
+    return None if data is None else tuple(int(value) for value in np.frombuffer(bytes(data), dtype="<i4"))
+
+
+def _accept_new_side_data(kind: type[SideDataType], value: object) -> SideDataType | None:
+    """Enum's own hook for a value that it does not know: a nameless member instead of a ValueError."""
+    if not isinstance(value, int):
+        return None
+    member: Any = object.__new__(kind)
+    member._name_, member._value_ = f"TYPE_{value}", value
+    accepted: SideDataType = member
+    return accepted
+
+
+SideDataType._missing_ = classmethod(_accept_new_side_data)  # type: ignore[assignment]
 
 
 def cap_allocations(limits: Limits) -> bool:

@@ -283,12 +283,14 @@ class SampledVideo:
         yield ClipsPlanned(tuple(clips))
         places = places_of(clips)
         last_output = {stamp: number for number, stamp in enumerate(stamps)}  # of equal stamps the last one wins
-        order = sorted(range(len(clips)), key=lambda position: last_output[clips[position].picks[-1]])
+        # Where stamps contradict the order of output, the pick with the largest stamp is not the one that comes last.
+        complete_at = [max(last_output[pts] for pts in clip.picks) for clip in clips]
+        order = sorted(range(len(clips)), key=complete_at.__getitem__)
         for number, frame in enumerate(self._decode_all(self._seek_target(windows))):
             stamp = stamps[number] if number < len(stamps) else None
             if stamp in places and last_output[stamp] == number:
                 yield PickedFrame(partial(self.file.picture, frame), stamp, tuple(places[stamp]))
-            while order and last_output[clips[order[0]].picks[-1]] <= number:
+            while order and complete_at[order[0]] <= number:
                 yield ClipDone(order.pop(0))
             if not order:
                 return

@@ -196,3 +196,23 @@ def _mux_tone(output: Any, stream: Any, duration_sec: float) -> None:
         frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
         output.mux(stream.encode(frame))
     output.mux(stream.encode(None))
+
+
+def make_with_stamps(stamps: Sequence[int], *, width: int = 96, height: int = 80) -> bytes:
+    """MJPEG in Matroska whose frame `i` carries index `i` and timestamp `stamps[i]`, in milliseconds and in any order.
+
+    No encoder writes such a file, but anybody can: the order of output then contradicts the timestamps.
+    """
+    file = io.BytesIO()
+    options = {"fflags": "bitexact", "avoid_negative_ts": "disabled"}
+    with av.open(file, "w", format="matroska", options=options) as output:
+        video: Any = output.add_stream("mjpeg", rate=30)
+        video.width, video.height, video.pix_fmt = width, height, "yuvj420p"
+        for index, stamp in enumerate(stamps):
+            frame = av.VideoFrame.from_ndarray(index_frame(index, width, height), format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, 30)
+            for packet in video.encode(frame):
+                # The muxer wants decoding times that grow and lie before the time shown; only the latter is stored.
+                packet.time_base, packet.pts, packet.dts = Fraction(1, 1000), stamp, index - 1_000_000
+                output.mux(packet)
+    return file.getvalue()
