@@ -71,6 +71,10 @@ class VideoReader:
         self._thread = ThreadPoolExecutor(max_workers=1) if overlap else None
         self._under_way: deque[Future[float]] = deque()
 
+    def count_windows(self, sampling: Sampling) -> int:
+        """How many windows `windows` will look at. Raises InvalidOption or VideoTooLong over a limit."""
+        return self._video.count_windows(sampling)
+
     def windows(self, sampling: Sampling) -> Iterator[WindowViews]:
         """Every window's views, in the order in which they are complete. The arrays are those that `allocate` gave."""
         self._num_crops = sampling.num_crops
@@ -115,7 +119,7 @@ class VideoReader:
 
     def report(self) -> VideoReport:
         """Call it when `windows` has ended. The two times overlap: decoding goes on while a frame is transformed."""
-        decode_sec = time.perf_counter() - self._started - self._watch.waiting_sec
+        decode_sec = max(time.perf_counter() - self._started - self._watch.waiting_sec, 0.0)
         return self._video.report(decode_ms=decode_sec * 1e3, transform_ms=self._watch.transform_sec * 1e3)
 
     def close(self) -> None:

@@ -33,10 +33,14 @@ class Delivery:
 
 @dataclass(slots=True, eq=False)
 class DecodeJob:
-    """One video being decoded. `deliveries` fills while it runs; at the end there is a `report` or an `error`."""
+    """One video being decoded. `deliveries` fills while it runs; at the end there is a `report` or an `error`.
+
+    `num_windows` is known before the first window is delivered.
+    """
 
     payload: bytes | memoryview
     sampling: Sampling
+    num_windows: int | None = None
     deliveries: deque[Delivery] = field(default_factory=deque)
     report: VideoReport | None = None
     error: RequestError | None = None
@@ -80,7 +84,7 @@ class DecodeService(Protocol):
         """Start, or queue, the decoding of one video."""
 
     def wait(self, timeout_sec: float | None = None, *, until_rung: bool = False) -> None:
-        """Block until some job got a delivery or ended, or the bell rang.
+        """Block until some job's windows were counted, it got a delivery or ended, or the bell rang.
 
         Returns at once when nothing is under way, unless somebody will ring: `until_rung`.
 
@@ -98,11 +102,17 @@ class DecodeService(Protocol):
 class VideoStream(Protocol):
     """What a thread iterates: windows, then a report (assembly.VideoReader, encoded_video's reader)."""
 
+    def count_windows(self, sampling: Sampling) -> int: ...
+
     def windows(self, sampling: Sampling) -> Iterator[WindowViews]: ...
 
     def report(self) -> VideoReport: ...
 
     def close(self) -> None: ...
+
+
+_News = int | Delivery | VideoReport | RequestError
+"""What a thread tells of its job: the number of windows, then each of them, then how it ended."""
 
 
 class ThreadDecodeService:
@@ -111,7 +121,7 @@ class ThreadDecodeService:
     def __init__(self, open_video: Callable[[bytes | memoryview], VideoStream], *, workers: int) -> None:
         self._open_video = open_video
         self._jobs: queue.SimpleQueue[DecodeJob | None] = queue.SimpleQueue()
-        self._news: queue.SimpleQueue[tuple[DecodeJob, Delivery | VideoReport | RequestError]] = queue.SimpleQueue()
+        self._news: queue.SimpleQueue[tuple[DecodeJob, _News]] = queue.SimpleQueue()
         self.bell = Bell()
         self._room = threading.Semaphore(_QUEUED_WINDOWS * workers)
         self._under_way = 0
@@ -155,7 +165,10 @@ class ThreadDecodeService:
                 took = True
         return took
 
-    def _take(self, job: DecodeJob, news: Delivery | VideoReport | RequestError) -> None:
+    def _take(self, job: DecodeJob, news: _News) -> None:
+        if isinstance(news, int):
+            job.num_windows = news
+            return
         if isinstance(news, Delivery):
             if job.cancelled:
                 news.release()
@@ -180,6 +193,7 @@ class ThreadDecodeService:
     def _decode(self, job: DecodeJob) -> VideoReport:
         video = self._open_video(job.payload)
         try:
+            self._tell(job, video.count_windows(job.sampling))
             for window in video.windows(job.sampling):
                 self._room.acquire()
                 self._tell(job, Delivery(window, self._room.release))
@@ -189,6 +203,6 @@ class ThreadDecodeService:
         finally:
             video.close()
 
-    def _tell(self, job: DecodeJob, news: Delivery | VideoReport | RequestError) -> None:
+    def _tell(self, job: DecodeJob, news: _News) -> None:
         self._news.put((job, news))
         self.bell.ring()

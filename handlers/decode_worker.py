@@ -1,7 +1,7 @@
 """The decoding process: takes jobs from a pipe, puts views into shared memory. Runs apart from the server on purpose.
 
-It meets the bytes of strangers, so it holds nothing worth taking: no environment, no torch, no model; it can open no
-file and no socket, and its memory has a ceiling. Messages to the parent are JSON, never pickles.
+It reads untrusted input, so it holds nothing worth taking: no environment, no torch, no model; it can open no file and
+no socket, it writes to nothing but the pipe and the slots, and its memory has a ceiling.
 """
 
 from __future__ import annotations
@@ -15,156 +15,141 @@ import resource
 import signal
 import sys
 from contextlib import suppress
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from handlers.assembly import VideoReader, views_shape
+from handlers.assembly import VideoReader
 from handlers.clips import Sampling
-from handlers.errors import InternalError, RequestError
+from handlers.decode_messages import Channel, JobDone, JobFailed, Ready, SlotFreed, StartJob, WindowDone, WindowsCounted
+from handlers.errors import InternalError, RequestError, UndecodableVideo
 from handlers.libav import cap_allocations, import_lazy_parts
 from handlers.limits import Limits
+from handlers.shared_slots import Slots
 from handlers.specs import ModelSpec, get_spec
 
 _PR_SET_PDEATHSIG = 1
-_FLOAT_BYTES = 4
 _JOBS_BETWEEN_TRIMS = 32
 _DESCRIPTORS = 64  # where the system does not tell how many are open
-_MAPPINGS = 2  # payload and outbox: Python keeps a descriptor of its own for each
-_IDLE_BYTES = 256 * 2**20  # likewise for memory
+_MAPPINGS = 1  # the payload: Python keeps a descriptor of its own for it
+_IDLE_BYTES = 256 * 2**20  # where the system does not tell how much memory is in use
+# The kernel takes a core limit of one byte as "none" also where cores go to a program, which ignores a limit of 0:
+# core(5), "Piping core dumps to a program", and fs/coredump.c.
+_NO_CORE = (1, 1)
 
 
-class _Outbox:
-    """The shared slots for views: hands out free ones, waits for the parent when there is none."""
+class Worker:
+    """One process's loop over its jobs."""
 
-    def __init__(self, connection: Connection, descriptor: int) -> None:
-        self._connection, self._descriptor = connection, descriptor
-        self._map: mmap.mmap | None = None
+    def __init__(
+        self, channel: Channel, payload_file: int, slots: Slots, spec: ModelSpec, limits: Limits, *, autorotate: bool
+    ) -> None:
+        self._channel, self._payload_file, self._slots = channel, payload_file, slots
+        self._spec, self._limits, self._autorotate = spec, limits, autorotate
         self._free: list[int] = []
-        self._slots: dict[int, int] = {}
 
-    def prepare(self, shape: tuple[int, ...], slots: int, free: list[int]) -> None:
-        """Make room for `slots` arrays of that shape; the parent has sized the memory already.
+    def run(self) -> None:
+        """Until the server has gone."""
+        jobs = 0
+        while True:
+            try:
+                message = self._channel.receive()
+            except EOFError:
+                return
+            if isinstance(message, SlotFreed):
+                continue  # of an earlier job; the next job says which slots are free
+            self._serve(message)
+            jobs += 1
+            if jobs % _JOBS_BETWEEN_TRIMS == 0:
+                _give_back_memory()
 
-        Slots that are not `free` hold views of the job before, which the parent still reads.
-        """
-        self._slot_bytes = int(np.prod(shape)) * _FLOAT_BYTES
-        if self._map is None or len(self._map) < self._slot_bytes * slots:
-            self._map = None  # first, for it holds a descriptor, and there is one
-            self._map = mmap.mmap(self._descriptor, self._slot_bytes * slots)
-        self._free = list(free)
-        self._slots.clear()
+    def _serve(self, job: StartJob) -> None:
+        self._free = list(job.free_slots)
+        size = job.payload_bytes
+        mapped = mmap.mmap(self._payload_file, size, access=mmap.ACCESS_READ) if size else None
+        payload = memoryview(mapped if mapped is not None else b"")
+        answer: JobDone | JobFailed
+        try:
+            answer = self._decode(payload, job)
+        except RequestError as error:
+            answer = JobFailed.of(error)
+        except MemoryError:
+            answer = JobFailed.of(UndecodableVideo("decoding this video needs more memory than is allowed"))
+        except Exception as error:  # noqa: BLE001  whatever untrusted bytes provoke is that request's failure
+            answer = JobFailed.of(InternalError(f"decoding failed unexpectedly: {type(error).__name__}"))
+        payload.release()
+        gc.collect()  # pictures in reference cycles would count against the memory of the jobs to come
+        if mapped is not None:
+            mapped.close()
+        self._channel.send(answer)
 
-    def allocate(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    def _decode(self, payload: memoryview, job: StartJob) -> JobDone:
+        given: list[tuple[NDArray[np.float32], int]] = []
+
+        def allocate(shape: tuple[int, ...]) -> NDArray[np.float32]:
+            slot = self._take_slot()
+            views = self._slots.views(slot, shape[0])
+            given.append((views, slot))
+            return views
+
+        reader = VideoReader(
+            payload,
+            self._spec,
+            self._limits,
+            autorotate=self._autorotate,
+            allocate=allocate,
+            threads=job.threads,
+            overlap=job.threads > 1,
+        )
+        try:
+            self._channel.send(WindowsCounted(reader.count_windows(job.sampling)))
+            for done in reader.windows(job.sampling):
+                # The reader gives back the very arrays that `allocate` gave it; which one it is tells the slot.
+                at = next(at for at, (views, _) in enumerate(given) if views is done.views)
+                _, slot = given.pop(at)
+                window = done.window
+                self._channel.send(WindowDone(done.index, float(window.start_sec), float(window.end_sec), slot))
+            return JobDone(reader.report())
+        finally:
+            reader.close()
+
+    def _take_slot(self) -> int:
+        """A free slot; waits for the server to free one where there is none."""
         while not self._free:
-            message = json.loads(self._connection.recv_bytes())
-            self._free.append(int(message["free"]))
-        slot = self._free.pop()
-        assert self._map is not None
-        count = self._slot_bytes // _FLOAT_BYTES
-        views = np.frombuffer(self._map, dtype=np.float32, count=count, offset=slot * self._slot_bytes)
-        self._slots[views.ctypes.data] = slot
-        return views.reshape(shape)
-
-    def slot_of(self, views: NDArray[np.float32]) -> int:
-        return self._slots.pop(views.ctypes.data)
+            message = self._channel.receive()
+            assert isinstance(message, SlotFreed), "no job comes while another is under way"
+            self._free.append(message.slot)
+        return self._free.pop()
 
 
 def main() -> None:
-    """Entry point; arguments: connection, payload and outbox descriptors, spec, limits as JSON, autorotate."""
-    pipe, payload, outbox = (int(text) for text in sys.argv[1:4])
+    """Entry point; arguments: the descriptors of pipe, payload and slots, then the settings as JSON."""
+    pipe, payload_file, slots_file = (int(text) for text in sys.argv[1:4])
     settings = json.loads(sys.argv[4])
     spec, limits = get_spec(settings["spec"]), Limits(**settings["limits"])
-    connection = Connection(pipe)
-    _rehearse(spec, limits)
-    _confine(limits, bool(settings["capped"]))
-    connection.send_bytes(b'{"ready": true}')
-    room = _Outbox(connection, outbox)
-    jobs = 0
-    while True:
-        try:
-            job = json.loads(connection.recv_bytes())
-        except EOFError:
-            return
-        if "sampling" not in job:
-            continue  # a slot of the job before is free again; the next job says which are
-        _serve(connection, payload, room, spec, limits, job, autorotate=bool(settings["autorotate"]))
-        jobs += 1
-        if jobs % _JOBS_BETWEEN_TRIMS == 0:
-            _give_back_memory()
+    slots = Slots(slots_file, spec)
+    _warm_up(spec, limits)
+    _confine(limits, capped=bool(settings["capped"]))
+    channel = Channel(pipe)
+    channel.send(Ready())
+    Worker(channel, payload_file, slots, spec, limits, autorotate=bool(settings["autorotate"])).run()
 
 
-def _serve(
-    connection: Connection,
-    descriptor: int,
-    room: _Outbox,
-    spec: ModelSpec,
-    limits: Limits,
-    job: dict[str, Any],
-    *,
-    autorotate: bool,
-) -> None:
-    room.prepare(views_shape(spec, job["sampling"]["num_crops"]), job["slots"], job["free"])
-    mapped = mmap.mmap(descriptor, job["bytes"], access=mmap.ACCESS_READ) if job["bytes"] else None
-    payload = memoryview(mapped if mapped is not None else b"")
-    answer: dict[str, Any]
-    try:
-        answer = _decode(connection, payload, room, spec, limits, job, autorotate=autorotate)
-    except RequestError as error:
-        answer = {"error": error.type, "message": error.message}
-    except MemoryError:
-        answer = {"error": "UndecodableVideo", "message": "decoding this video needs more memory than is allowed"}
-    except Exception as error:  # noqa: BLE001  whatever a stranger's bytes provoke is that request's failure
-        answer = {"error": InternalError.__name__, "message": f"decoding failed unexpectedly: {type(error).__name__}"}
-    payload.release()
-    gc.collect()  # pictures in reference cycles would count against the memory of the jobs to come
-    if mapped is not None:
-        mapped.close()
-    connection.send_bytes(json.dumps(answer).encode())
-
-
-def _decode(
-    connection: Connection,
-    payload: memoryview,
-    room: _Outbox,
-    spec: ModelSpec,
-    limits: Limits,
-    job: dict[str, Any],
-    *,
-    autorotate: bool,
-) -> dict[str, Any]:
-    allocate, threads = room.allocate, int(job["threads"])
-    reader = VideoReader(
-        payload, spec, limits, autorotate=autorotate, allocate=allocate, threads=threads, overlap=threads > 1
-    )
-    try:
-        for done in reader.windows(Sampling(**job["sampling"])):
-            message = {
-                "window": done.index,
-                "start_sec": float(done.window.start_sec),
-                "end_sec": float(done.window.end_sec),
-                "slot": room.slot_of(done.views),
-            }
-            connection.send_bytes(json.dumps(message).encode())
-        return {"report": reader.report().to_json()}
-    finally:
-        reader.close()
-
-
-def _confine(limits: Limits, capped: bool) -> None:
-    """Give up what decoding does not need, before the first stranger's byte is read."""
+def _confine(limits: Limits, *, capped: bool) -> None:
+    """Give up what decoding does not need, before the first untrusted byte is read."""
     gc.freeze()
     cap_allocations(limits)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, _NO_CORE)
     if capped:
         ceiling = _data_bytes() + limits.decode_memory_mb * 2**20
         resource.setrlimit(resource.RLIMIT_DATA, (ceiling, ceiling))
+    # The server's log takes lines that look like metrics for metrics. Standard output leads nowhere since the start;
+    # until here errors went into the log.
+    os.dup2(sys.stdout.fileno(), sys.stderr.fileno())
     _use_up_descriptors()
 
 
@@ -175,7 +160,7 @@ def _give_back_memory() -> None:
 
 
 def _use_up_descriptors() -> None:
-    """Leave free only what a job's mappings take: while a stranger's bytes are decoded nothing can be opened.
+    """Leave free only what a job's mapping takes, so that nothing can be opened while untrusted bytes are decoded.
 
     The limit bounds a descriptor's number, not how many there are, so gaps below the highest one are filled.
     """
@@ -196,8 +181,8 @@ def _data_bytes() -> int:
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData:"))
 
 
-def _rehearse(spec: ModelSpec, limits: Limits) -> None:
-    """Decode a video of one grey frame, and fail on no video: what is opened when first used is then open already."""
+def _warm_up(spec: ModelSpec, limits: Limits) -> None:
+    """Decode one frame and two broken files, so that every library that is loaded late is loaded by now."""
     import_lazy_parts()
     grey = b"YUV4MPEG2 W16 H16 F25:1 C420jpeg\nFRAME\n" + bytes([128]) * (16 * 16 * 3 // 2)
     for payload in (grey, grey[:60], b""):
@@ -206,7 +191,3 @@ def _rehearse(spec: ModelSpec, limits: Limits) -> None:
             for _ in reader.windows(Sampling()):
                 reader.report().to_json()
             reader.close()
-
-
-if __name__ == "__main__":
-    main()

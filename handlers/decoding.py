@@ -299,7 +299,7 @@ class VideoFile:
             duration_sec=None if duration_sec is None else float(duration_sec),
             width=width,
             height=height,
-            fps=float(rate) if rate else None,
+            fps=float(rate) if rate and rate > 0 else None,
             codec="av1" if context.name == "libdav1d" else context.name,
             frames_decoded=self.frames_decoded,
             decode_ms=decode_ms,

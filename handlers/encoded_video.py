@@ -47,14 +47,22 @@ class EncodedVideoReader:
         self._video = open_encoded_video(payload)
         self._decode_sec = time.perf_counter() - started
 
-    def windows(self, sampling: Sampling) -> Iterator[WindowViews]:
-        """Every window's views, in order; raises EmptyClip for one without frames."""
-        duration_sec = Fraction(self._video.duration) if needs_duration(sampling) else None
-        count = count_windows(sampling, self._spec, duration_sec)
+    def count_windows(self, sampling: Sampling) -> int:
+        """How many windows `windows` will look at; raises InvalidOption when there are more than allowed."""
+        count = count_windows(sampling, self._spec, self._spread_over(sampling))
         if count > self._limits.max_windows:
             raise InvalidOption(
                 f"this request asks for {count} windows; at most {self._limits.max_windows} are allowed"
             )
+        return count
+
+    def _spread_over(self, sampling: Sampling) -> Fraction | None:
+        return Fraction(self._video.duration) if needs_duration(sampling) else None
+
+    def windows(self, sampling: Sampling) -> Iterator[WindowViews]:
+        """Every window's views, in order; raises EmptyClip for one without frames."""
+        self.count_windows(sampling)
+        duration_sec = self._spread_over(sampling)
         for index, window in enumerate(plan_windows(sampling, self._spec, duration_sec)):
             yield WindowViews(index, window, self._views(window, sampling.num_crops))
 

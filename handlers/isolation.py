@@ -1,40 +1,58 @@
-"""Decoding in processes of their own: a video that crashes, hangs or devours memory takes only its own request along.
+"""Decoding in processes of their own: a video that crashes, hangs or exhausts memory takes only its own request along.
 
-Each process has a pipe, a shared buffer for the payload and a shared buffer for finished views. A process that misses
-its deadline or dies is replaced; the job it held gets an error, every other job goes on.
+Each process has a pipe, a file with the payload that it can only read, and shared slots for finished views. What a
+process says is not believed before it is checked. One that misses its deadline, dies or says what no honest process
+says is replaced; the job it held gets an error, every other job goes on.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import mmap
+import logging
 import os
+import signal
+import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections import deque
 from contextlib import suppress
-from multiprocessing.connection import Connection, Pipe, wait
+from multiprocessing.connection import wait
 from pathlib import Path
-from socket import socket
 from typing import Any
 
-import numpy as np
-
-from handlers.assembly import views_shape
-from handlers.clips import Sampling, VideoReport, Window, WindowViews
+from handlers.clips import Sampling, Window, WindowViews
+from handlers.decode_messages import (
+    MAX_MESSAGE_BYTES,
+    FromProcess,
+    JobDone,
+    JobFailed,
+    MalformedMessage,
+    MessageBuffer,
+    Ready,
+    SlotFreed,
+    StartJob,
+    ToProcess,
+    WindowDone,
+    WindowsCounted,
+    encode,
+    parse_from_process,
+)
 from handlers.decode_service import Bell, DecodeJob, Delivery
-from handlers.errors import REQUEST_ERRORS, DecodeTimeout, InternalError, SetupError, UndecodableVideo
+from handlers.errors import DecodeTimeout, InternalError, RequestError, SetupError, UndecodableVideo
 from handlers.limits import Limits
+from handlers.shared_slots import NUM_SLOTS, PayloadFile, Slots, SlotsFile
 from handlers.specs import ModelSpec
 
+logger = logging.getLogger(__name__)
+
 _START_TIMEOUT_SEC = 60.0
+_MOST_STARTS = 2  # that may fail in a row before a job is told so
 _GRACE_SEC = 1.0  # the process ends its job itself at the deadline; past this it is taken to hang
-_SLOTS = 2  # views of two windows: one is read while the next is written
+_WINDOW_GRACE_SEC = 0.05  # likewise for each window: a freed slot takes a moment to be noticed on busy cores
+_TIME_SLACK_SEC = 1e-6  # of a window's times, which were rounded to floats
 _MOST_THREADS = 4  # for one video
-_KEPT_PAYLOAD_BYTES = 16 * 2**20  # a larger payload's pages are given back after the job
 _HEAP_BYTES = 32 * 2**20  # allocations up to this size come from the heap; it is the most that glibc allows
 _KEPT_HEAP_BYTES = 128 * 2**20
 _CODE = "import sys; sys.path.insert(0, {root!r}); from handlers.decode_worker import main; main()"
@@ -46,7 +64,6 @@ class ProcessDecodeService:
     def __init__(
         self, spec: ModelSpec, limits: Limits, *, processes: int, autorotate: bool = True, capped: bool = True
     ) -> None:
-        self._limits = limits
         self.bell = Bell()
         settings = {
             "spec": spec.name,
@@ -56,10 +73,14 @@ class ProcessDecodeService:
         }
         self._processes = [_Process(spec, settings, limits) for _ in range(processes)]
         self._queued: deque[DecodeJob] = deque()
-        for process in self._processes:
-            process.start()
-        for process in self._processes:
-            process.await_ready()
+        try:
+            for process in self._processes:
+                process.start()
+            for process in self._processes:
+                process.await_ready()
+        except (SetupError, OSError):
+            self.close()
+            raise
 
     def submit(self, payload: bytes | memoryview, sampling: Sampling) -> DecodeJob:
         job = DecodeJob(payload, sampling)
@@ -68,29 +89,27 @@ class ProcessDecodeService:
         return job
 
     def wait(self, timeout_sec: float | None = None, *, until_rung: bool = False) -> None:
-        self._assign()  # what was released since may have made room
-        busy = [process for process in self._processes if process.job is not None]
-        if not busy and not until_rung:
+        self._assign()
+        listened = [process for process in self._processes if process.job is not None or process.is_starting]
+        if not any(process.job is not None for process in listened) and not self._queued and not until_rung:
             return
-        now = time.monotonic()
-        limits = [process.deadline - now for process in busy]
+        patience = [process.patience_sec for process in listened if process.patience_sec is not None]
         if timeout_sec is not None:
-            limits.append(timeout_sec)
-        sources: list[Connection | socket] = [process.connection for process in busy]
+            patience.append(timeout_sec)
+        sources: list[socket.socket] = [process.socket for process in listened]
         if until_rung:
             sources.append(self.bell.source)
-        ready = set(wait(sources, max(min(limits), 0.0) if limits else None))
+        started = time.monotonic()
+        ready = set(wait(sources, max(min(patience), 0.0) if patience else None))
+        waited_sec = time.monotonic() - started
         if self.bell.source in ready:
             self.bell.hush()
-        for process in busy:
-            if process.connection in ready:
-                process.read_all()
-            elif process.is_overdue():
-                process.fail(
-                    DecodeTimeout(
-                        f"decoding took longer than the {self._limits.decode_timeout_sec:g} s that are allowed"
-                    )
-                )
+        for process in listened:
+            process.waited_for(waited_sec)
+            if process.socket in ready:
+                process.read()
+            else:
+                process.end_if_overdue()
         self._assign()
 
     def cancel(self, job: DecodeJob) -> None:
@@ -114,205 +133,288 @@ class ProcessDecodeService:
 
     def _assign(self) -> None:
         for process in self._processes:
-            while self._queued and process.is_free_for(self._queued[0]):
-                idle = sum(other.job is None for other in self._processes) - len(self._queued)
-                process.begin(self._queued.popleft(), threads=_threads(idle))
+            while self._queued and process.job is None and not process.is_starting:
+                if process.is_usable():
+                    idle = sum(other.job is None for other in self._processes) - len(self._queued)
+                    process.begin(self._queued.popleft(), threads=_threads(idle))
+                elif not process.restart():
+                    # There is no memory for a new process, or it cannot run: a job must not wait for that for ever.
+                    self._queued.popleft().error = InternalError("the decoding process could not be started; try again")
 
 
 def _threads(idle: int) -> int:
-    """For one video while so many other processes idle: their cores, and one more, since threads wait for each other's
-    pictures; one thread where no core is free."""
+    """FFmpeg threads for one video while so many processes are idle, this one among them.
+
+    One per idle process plus two (frame threads stall on each other), at most four; one if every process is busy.
+    """
     return min(idle + 2, _MOST_THREADS) if idle > 0 else 1
 
 
 class _Process:
-    """One decoding process and the parent's side of its pipe and shared memory."""
+    """One decoding process and the server's side of its pipe and shared memory."""
 
-    connection: Connection
+    socket: socket.socket
     _popen: subprocess.Popen[bytes]
 
     def __init__(self, spec: ModelSpec, settings: dict[str, Any], limits: Limits) -> None:
         self._spec, self._settings, self._limits = spec, settings, limits
-        self._payload_file, self._outbox_file = _shared_file(), _shared_file()
-        self._payload_map: mmap.mmap | None = None
-        self._outbox: mmap.mmap | None = None
         self._generation = 0
-        self.job: DecodeJob | None = None
-        self.deadline = 0.0
-        self._held: set[int] = set()  # slots whose views were delivered and not yet released, of whichever job
-        self._shape: tuple[int, ...] = ()
+        self._failed_starts = 0
+        self._job: _RunningJob | None = None
+        self._is_running = False
+        self.is_starting = False
 
     @property
     def pid(self) -> int:
         return self._popen.pid
 
-    def is_overdue(self) -> bool:
-        """Whether it should have said something by now. While every slot is taken it waits for us, however long."""
-        return time.monotonic() > self.deadline and len(self._held) < _SLOTS
+    @property
+    def job(self) -> DecodeJob | None:
+        return self._job.job if self._job is not None else None
 
-    def is_free_for(self, job: DecodeJob) -> bool:
-        """Whether it can take this job: views of another shape that are still read would be overwritten."""
-        return self.job is None and (not self._held or self._shape == views_shape(self._spec, job.sampling.num_crops))
-
-    def _expect_news(self) -> None:
-        """It ends a job at the deadline by itself, so what stays silent for that long after any news hangs."""
-        self.deadline = time.monotonic() + self._limits.decode_timeout_sec + _GRACE_SEC
+    # Starting and ending ----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        self.connection, theirs = Pipe()
-        inherited = (theirs.fileno(), self._payload_file, self._outbox_file)
-        code = _CODE.format(root=str(Path(__file__).resolve().parent.parent))
-        self._popen = subprocess.Popen(
-            [sys.executable, "-P", "-c", code, *map(str, inherited), json.dumps(self._settings)],
-            pass_fds=inherited,
-            stdin=subprocess.DEVNULL,
-            env=_bare_environment(),
-            cwd="/",
-        )
-        theirs.close()
+        """Start the process; it says Ready when it can take jobs. Raises OSError where that is impossible."""
+        self.socket, theirs = socket.socketpair()
+        self.socket.setblocking(False)
+        self._buffer = MessageBuffer()
+        self._payload, slots = PayloadFile(), SlotsFile(self._spec)
+        self._slots: Slots = slots.map(self._spec)
+        self._held: set[int] = set()  # slots whose views were delivered and not yet released, of whichever job
         self._generation += 1
-        self._is_ready = False
+        inherited = (theirs.fileno(), self._payload.readable, slots.descriptor)
+        code = _CODE.format(root=str(Path(__file__).resolve().parent.parent))
+        try:
+            self._popen = subprocess.Popen(
+                [sys.executable, "-P", "-c", code, *map(str, inherited), json.dumps(self._settings)],
+                pass_fds=inherited,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env=_bare_environment(),
+                cwd="/",
+            )
+        finally:
+            theirs.close()
+            slots.close()  # the process has inherited it, and this side has mapped it
+        self._is_running = self.is_starting = True
+        self._start_waited_sec = 0.0
 
     def await_ready(self) -> None:
-        if self._is_ready:
-            return
-        try:
-            if not self.connection.poll(_START_TIMEOUT_SEC):
+        """Wait until the process that was just started can take jobs; raises SetupError if it cannot be started."""
+        deadline = time.monotonic() + _START_TIMEOUT_SEC
+        while self.is_starting:
+            if not wait([self.socket], max(deadline - time.monotonic(), 0.0)):
                 raise SetupError(f"the decoding process did not start within {_START_TIMEOUT_SEC:g} s")
-            self.connection.recv_bytes()
-        except (EOFError, OSError):
-            raise SetupError("the decoding process ended while it started; see the log above") from None
-        self._is_ready = True
+            self.read()
+        if not self._is_running:
+            raise SetupError("the decoding process ended while it started; see the log above")
+
+    def is_usable(self) -> bool:
+        """Whether it is there, ready, and has kept silent since its last job; it may have been killed while idle."""
+        if not self._is_running or self._popen.poll() is not None or not self._buffer.is_empty:
+            return False
+        try:
+            self.socket.recv(1)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def restart(self) -> bool:
+        """Replace the process; False where that is impossible, or has failed twice in a row."""
+        self.stop()
+        if self._failed_starts >= _MOST_STARTS:
+            self._failed_starts = 0
+            return False
+        try:
+            self.start()
+        except OSError:
+            return False
+        return True
+
+    def fail(self, error: RequestError) -> None:
+        """End its job with `error`, and replace the process."""
+        running, self._job = self._job, None
+        if running is not None:
+            running.job.error = error
+        self.stop()
+        with suppress(OSError):  # no memory for a new process: `restart` tries again when there is a job for it
+            self.start()  # with new memory, for views that were delivered may still be read
+
+    def stop(self) -> None:
+        if self._is_running:
+            self._popen.kill()
+            self._popen.wait()
+            self.socket.close()
+            self._payload.close()
+        self._is_running = self.is_starting = False
+
+    # Its job ----------------------------------------------------------------------------------------------------------
 
     def begin(self, job: DecodeJob, *, threads: int) -> None:
         """Hand the job over; whatever goes wrong with the process is the job's error and is not raised."""
-        if not self._is_alive() and not self._is_alive(after_replacing=True):
-            job.error = InternalError("the decoding process could not be started; try again")
-            return
-        self._shape = views_shape(self._spec, job.sampling.num_crops)
-        self._make_room(int(np.prod(self._shape)) * 4 * _SLOTS)
-        size = len(job.payload)
-        self._put_payload(job.payload)
-        message = {
-            "bytes": size,
-            "threads": threads,
-            "slots": _SLOTS,
-            "free": [slot for slot in range(_SLOTS) if slot not in self._held],
-            "sampling": dataclasses.asdict(job.sampling),
-        }
-        self.job = job
-        self._expect_news()
         try:
-            self.connection.send_bytes(json.dumps(message).encode())
+            self._payload.put(job.payload)
         except OSError:
-            self.fail(InternalError("the decoding process is gone; try again"))
+            self._payload.wipe()
+            job.error = InternalError("the server has no memory for this video; try again")
+            return
+        self._job = _RunningJob(job, self._spec, self._limits)
+        free = tuple(slot for slot in range(NUM_SLOTS) if slot not in self._held)
+        self._send(StartJob(len(job.payload), threads, free, job.sampling))
 
-    def _is_alive(self, *, after_replacing: bool = False) -> bool:
-        """Whether the process is there and ready; it may have been killed while it was idle."""
+    @property
+    def patience_sec(self) -> float | None:
+        """How long to wait for the next message; None: as long as it takes, because it waits for us."""
+        if self.is_starting:
+            return _START_TIMEOUT_SEC - self._start_waited_sec
+        if self._job is None or len(self._held) == NUM_SLOTS:
+            return None
+        return self._job.patience_sec
+
+    def waited_for(self, seconds: float) -> None:
+        """Count time that was spent waiting for this process, and in which it could have worked."""
+        if self.is_starting:
+            self._start_waited_sec += seconds
+        elif self._job is not None and len(self._held) < NUM_SLOTS:
+            self._job.waited_sec += seconds
+
+    def end_if_overdue(self) -> None:
+        if self.patience_sec is None or self.patience_sec > 0:
+            return
+        if self.is_starting:
+            self._failed_starts += 1
+            self.stop()
+        else:
+            limit = self._limits.decode_timeout_sec
+            self.fail(DecodeTimeout(f"decoding took longer than the {limit:g} s that are allowed"))
+
+    def read(self) -> None:
+        """Take the messages that have come, at most one buffer of them: the other processes want to be heard, too."""
         try:
-            if after_replacing:
-                self._replace()
-            self.await_ready()
-        except (SetupError, OSError):
-            return False
-        return self._popen.poll() is None
-
-    def read_all(self) -> None:
-        """Take every message that waits."""
+            data = self.socket.recv(MAX_MESSAGE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._ended()
+            return
         try:
-            while self.job is not None and self.connection.poll(0):
-                self._take(json.loads(self.connection.recv_bytes()))
-        except (EOFError, OSError, ValueError, KeyError, TypeError):
-            self.fail(
-                UndecodableVideo("decoding this video ended the decoding process; it is damaged or too demanding")
-            )
+            for body in self._buffer.feed(data):
+                self._take(parse_from_process(body))
+        except MalformedMessage as error:
+            logger.warning("a decoding process broke the protocol and is replaced: %s", error)
+            self._failed()
 
-    def _take(self, message: dict[str, Any]) -> None:
-        job = self.job
-        assert job is not None
-        self._expect_news()
-        if "window" in message:
-            job.deliveries.append(self._deliver(job, message))
-        elif "report" in message:
-            job.report = VideoReport(**{**message["report"], "warnings": tuple(message["report"]["warnings"])})
+    def _take(self, message: FromProcess) -> None:
+        """Raises MalformedMessage for a message that does not belong here, such as any that follows a job's end."""
+        if isinstance(message, Ready) and self.is_starting:
+            self.is_starting, self._failed_starts = False, 0
+            return
+        running = self._job
+        if running is None:
+            raise MalformedMessage("a message without a job")
+        if isinstance(message, WindowsCounted):
+            running.counted(message)
+        elif isinstance(message, WindowDone):
+            running.delivered(message, self._deliver(message, running))
+        elif isinstance(message, JobDone):
+            running.job.report = message.report
+            self._end()
+        elif isinstance(message, JobFailed):
+            running.job.error = message.to_error()
             self._end()
         else:
-            job.error = REQUEST_ERRORS[message["error"]](str(message["message"]))
-            self._end()
+            raise MalformedMessage("Ready a second time")
 
-    def _deliver(self, job: DecodeJob, message: dict[str, Any]) -> Delivery:
-        count, slot, generation = int(np.prod(self._shape)), int(message["slot"]), self._generation
-        if not 0 <= slot < _SLOTS or slot in self._held:
-            raise ValueError(f"slot {slot} does not exist or is taken")
-        assert self._outbox is not None
-        views = np.frombuffer(self._outbox, dtype=np.float32, count=count, offset=slot * count * 4)
+    def _ended(self) -> None:
+        """The pipe was closed: the process is dead or dying."""
+        with suppress(subprocess.TimeoutExpired):
+            self._popen.wait(_GRACE_SEC)
+        if self._popen.returncode == -signal.SIGSYS:
+            logger.error("a decoding process was ended because it made a system call that is not allowed")
+        if self.is_starting:
+            self._failed_starts += 1
+            self.stop()
+            if self._failed_starts < _MOST_STARTS:
+                with suppress(OSError):  # as in `fail`
+                    self.start()
+        else:
+            self._failed()
+
+    def _failed(self) -> None:
+        self.fail(UndecodableVideo("decoding this video ended the decoding process; it is damaged or too demanding"))
+
+    def _end(self) -> None:
+        self._job = None
+        self._payload.wipe()
+
+    def _deliver(self, message: WindowDone, running: _RunningJob) -> Delivery:
+        slot, generation = message.slot, self._generation
+        if slot >= NUM_SLOTS or slot in self._held:
+            raise MalformedMessage(f"slot {slot} does not exist or is taken")
+        views = self._slots.views(slot, running.job.sampling.num_crops)
         self._held.add(slot)
 
         def release() -> None:
             if generation == self._generation:
                 self._held.discard(slot)
-                self._expect_news()  # a wait for the model is no fault of the video
-                self._send({"free": slot})
+                self._send(SlotFreed(slot))
 
-        window = Window(float(message["start_sec"]), float(message["end_sec"]))
-        return Delivery(WindowViews(int(message["window"]), window, views.reshape(self._shape)), release)
+        window = Window(message.start_sec, message.end_sec)
+        return Delivery(WindowViews(message.index, window, views), release)
 
-    def _send(self, message: dict[str, int]) -> None:
-        try:
-            self.connection.send_bytes(json.dumps(message).encode())
-        except OSError:
-            return  # it is dead; the next read says so
-
-    def fail(self, error: InternalError | DecodeTimeout | UndecodableVideo) -> None:
-        """Replace the process and end its job with `error`."""
-        job = self.job
-        self._end()
-        if job is not None:
-            job.error = error
-        with suppress(OSError):  # no memory for a new process: `begin` tries again
-            self._replace()
-
-    def _replace(self) -> None:
-        """End the process and start another. Views that were delivered may still be read: it gets new memory."""
-        self.stop()
-        self._payload_file, self._outbox_file = _shared_file(), _shared_file()
-        self._payload_map = self._outbox = None
-        self._held.clear()
-        self.start()
-
-    def stop(self) -> None:
-        self._popen.kill()
-        self._popen.wait()
-        self.connection.close()
-        os.close(self._payload_file)
-        os.close(self._outbox_file)
-
-    def _end(self) -> None:
-        self.job = None
-        if self._payload_map is not None and len(self._payload_map) > _KEPT_PAYLOAD_BYTES:
-            self._payload_map = None
-            os.ftruncate(self._payload_file, 0)
-
-    def _put_payload(self, payload: bytes | memoryview) -> None:
-        size = len(payload)
-        if self._payload_map is None or len(self._payload_map) < size:
-            room = max(size, 2**20)
-            os.ftruncate(self._payload_file, room)
-            self._payload_map = mmap.mmap(self._payload_file, room)
-        self._payload_map[:size] = payload
-
-    def _make_room(self, size: int) -> None:
-        if self._outbox is None or len(self._outbox) < size:
-            os.ftruncate(self._outbox_file, size)
-            self._outbox = mmap.mmap(self._outbox_file, size)
+    def _send(self, message: ToProcess) -> None:
+        """Never waits: an honest process reads in time, and has room for more messages than it can be sent."""
+        data = encode(message)
+        with suppress(OSError):  # it is dead, or does not read: its deadline, or the next read, says so
+            self.socket.send(data)
 
 
-def _shared_file() -> int:
-    """A descriptor of nameless memory that a child can map."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("views")
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
+class _RunningJob:
+    """A job in a process: holds what the process says against what it was asked for."""
+
+    def __init__(self, job: DecodeJob, spec: ModelSpec, limits: Limits) -> None:
+        self.job, self._limits = job, limits
+        self._clip_sec = spec.clip_duration_sec
+        self._seen: set[int] = set()
+        self.waited_sec = 0.0
+
+    @property
+    def patience_sec(self) -> float:
+        """Seconds of waiting that are left. Windows add a little; the process itself counts its working time."""
+        graces = _GRACE_SEC + _WINDOW_GRACE_SEC * len(self._seen)
+        return self._limits.decode_timeout_sec + graces - self.waited_sec
+
+    def counted(self, message: WindowsCounted) -> None:
+        asked, count = self.job.sampling, message.num_windows
+        if self.job.num_windows is not None:
+            raise MalformedMessage("the windows were counted before")
+        if not 1 <= count <= self._limits.max_windows or (asked.stride_sec is None and count != asked.num_clips):
+            raise MalformedMessage(f"{count} windows were not asked for")
+        self.job.num_windows = count
+
+    def delivered(self, message: WindowDone, delivery: Delivery) -> None:
+        count = self.job.num_windows
+        if count is None or message.index >= count or message.index in self._seen:
+            raise MalformedMessage("a window that was not asked for")
+        if not self._is_inside(message.start_sec, message.end_sec):
+            raise MalformedMessage("a window outside of the part that was asked for")
+        self._seen.add(message.index)
+        self.job.deliveries.append(delivery)
+
+    def _is_inside(self, start_sec: float, end_sec: float) -> bool:
+        """Whether a window lies in the part that was asked for, and is no longer than a clip."""
+        asked = self.job.sampling
+        latest = start_sec + self._clip_sec
+        if asked.end_sec is not None:
+            latest = min(latest, asked.end_sec)
+        return (
+            asked.start_sec - _TIME_SLACK_SEC <= start_sec <= end_sec + _TIME_SLACK_SEC <= latest + _TIME_SLACK_SEC * 2
+        )
 
 
 def _bare_environment() -> dict[str, str]:

@@ -87,6 +87,8 @@ class SampledVideo:
         self._spec, self._limits = spec, limits
         self.file = VideoFile(payload, limits, autorotate=autorotate, threads=threads)
         self._duration: Fraction | None = None
+        self._counted: tuple[Sampling, int] | None = None
+        self._spread_over: Fraction | None = None
 
     def close(self) -> None:
         self.file.close()
@@ -97,7 +99,8 @@ class SampledVideo:
 
     def events(self, sampling: Sampling) -> Iterator[Event]:
         """The wanted frames as they come out of the decoder, between the plan and a mark at each finished clip."""
-        windows = list(enumerate(self._windows(sampling)))
+        self.count_windows(sampling)
+        windows = list(enumerate(plan_windows(sampling, self._spec, self._spread_over)))
         done: set[int] = set()
         while windows:
             try:
@@ -112,19 +115,23 @@ class SampledVideo:
 
     # Windows ----------------------------------------------------------------------------------------------------------
 
-    def _windows(self, sampling: Sampling) -> Iterator[Window]:
+    def count_windows(self, sampling: Sampling) -> int:
+        """How many windows this sampling has in this video. Raises InvalidOption or VideoTooLong over the limits."""
+        if self._counted is not None and self._counted[0] == sampling:
+            return self._counted[1]
         file = self.file
         self._duration = file.header_duration() or file.container_duration()
         self._check_length(self._duration)
-        spread_over = self._sampling_duration() if needs_duration(sampling) else None
-        self._check_length(spread_over)
-        self._duration = self._duration or spread_over
-        wanted = count_windows(sampling, self._spec, spread_over)
+        self._spread_over = self._sampling_duration() if needs_duration(sampling) else None
+        self._check_length(self._spread_over)
+        self._duration = self._duration or self._spread_over
+        wanted = count_windows(sampling, self._spec, self._spread_over)
         if wanted > self._limits.max_windows:
             raise InvalidOption(
                 f"this request asks for {wanted} windows; at most {self._limits.max_windows} are allowed"
             )
-        return plan_windows(sampling, self._spec, spread_over)
+        self._counted = sampling, wanted
+        return wanted
 
     def _check_length(self, duration: Fraction | None) -> None:
         if duration is not None and duration > self._limits.max_video_sec:
@@ -146,7 +153,7 @@ class SampledVideo:
         shown = table.shown()
         if not shown:
             raise EmptyClip("this video holds no frame")
-        return (shown[-1] - self.file.origin) * self.file.time_base
+        return max(shown[-1] - self.file.origin, 0) * self.file.time_base
 
     def _bounds(self, windows: list[IndexedWindow]) -> tuple[int, int]:
         """First and end timestamp of all windows together."""

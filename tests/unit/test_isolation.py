@@ -16,11 +16,14 @@ import numpy as np
 import psutil
 import pytest
 
+from handlers import isolation
 from handlers.clips import Sampling
 from handlers.decode_service import DecodeJob
 from handlers.isolation import ProcessDecodeService
 from handlers.limits import Limits
+from handlers.shared_slots import PayloadFile, SlotsFile
 from handlers.specs import get_spec
+from tests.support import evil_process
 from tests.support.decoding import Outcome, decode, decode_all, finish, wait_until
 from tests.support.videos import VideoPlan, make_video
 
@@ -53,6 +56,11 @@ def begin(service: ProcessDecodeService, video: bytes) -> DecodeJob:
         service.wait(1.0)
     assert not job.ended
     return job
+
+
+def holder(service: ProcessDecodeService, job: DecodeJob) -> int:
+    """The process that has this job."""
+    return next(process.pid for process in service._processes if process.job is job)
 
 
 def test_a_process_that_dies_costs_only_its_job(start: Callable[..., ProcessDecodeService], h264_video: bytes) -> None:
@@ -191,7 +199,7 @@ def test_nothing_is_left_behind(
             assert outcome.type in ("ok", "UndecodableVideo")
     for turn in range(20):
         job = begin(service, h264_video)
-        os.kill(service.process_ids()[0], signal.SIGKILL if turn % 2 else signal.SIGSEGV)
+        os.kill(holder(service, job), signal.SIGKILL if turn % 2 else signal.SIGSEGV)
         finish(service, [job], time.monotonic())
     assert_equal(decode(service, h264_video), expected)
     after = held()
@@ -288,37 +296,64 @@ def test_no_descriptor_is_free_while_bytes_are_decoded(
 def test_no_core_is_dumped_and_memory_has_a_ceiling(start: Callable[..., ProcessDecodeService]) -> None:
     service = start(decode_memory_mb=100)
     process = psutil.Process(service.process_ids()[0])
-    assert process.rlimit(psutil.RLIMIT_CORE) == (0, 0)
+    # Of a limit of 0 the kernel takes no notice where cores go to a program; of 1 it does.
+    assert process.rlimit(psutil.RLIMIT_CORE) == (1, 1)
     ceiling = process.rlimit(psutil.RLIMIT_DATA)[1]
     status = Path(f"/proc/{process.pid}/status").read_text()
     data = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData:"))
     assert data < ceiling <= data + 110 * 2**20
 
 
-FORGED = (
-    b"not json",
-    b"[]",
-    b"\xff\xfe",
-    b'{"error": "SystemExit", "message": "x"}',
-    b'{"window": 0, "slot": 99, "start_sec": 0, "end_sec": 1}',
-    b'{"window": 0, "slot": -1, "start_sec": 0, "end_sec": 1}',
-    b'{"window": "x", "slot": 0, "start_sec": 0, "end_sec": 1}',
-    b'{"report": {"codec": "h264"}}',
-    b'{"report": 5}',
-    b'{"report": {"warnings": null}}',
-)
+@pytest.fixture(scope="module")
+def evil_service() -> Iterator[ProcessDecodeService]:
+    """Two processes that turn against the server for payloads made by `evil_payload`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(isolation, "_CODE", isolation._CODE.replace("handlers.decode_worker", evil_process.__name__))
+        service = ProcessDecodeService(SPEC, Limits(decode_timeout_sec=2.0), processes=2)
+        yield service
+        service.close()
 
 
-def test_messages_of_a_process_are_not_trusted(
-    start: Callable[..., ProcessDecodeService], h264_video: bytes, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("act", evil_process.ACTS)
+def test_a_process_that_turns_against_the_server_costs_only_its_job(
+    evil_service: ProcessDecodeService, h264_video: bytes, act: str
 ) -> None:
-    """Whatever comes through the pipe, the job gets an error and the service goes on."""
-    service = start()
-    for message in FORGED:
-        job = service.submit(h264_video, MANY)
-        monkeypatch.setattr(service._processes[0].connection, "recv_bytes", lambda *_, said=message: said)
-        assert finish(service, [job], time.monotonic())[0].type == "UndecodableVideo", message
-    assert decode(service, h264_video).type == "ok"
+    expected = decode(evil_service, h264_video, MANY)
+    evil = evil_service.submit(evil_process.evil_payload(act), MANY)
+    other = evil_service.submit(h264_video, MANY)
+    first, second = finish(evil_service, [evil, other], time.monotonic())
+    assert first.type in evil_process.ACTS[act], first.error
+    for outcome in (second, *decode_all(evil_service, [h264_video] * 2, MANY)):
+        assert_equal(outcome, expected)
+
+
+def test_what_a_process_prints_goes_nowhere(
+    evil_service: ProcessDecodeService, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The server reads metrics from its workers' output."""
+    assert decode(evil_service, evil_process.evil_payload("print")).type == "ok"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_slots_cannot_be_resized() -> None:
+    file = SlotsFile(SPEC)
+    for size in (0, 1, 2**32):
+        with pytest.raises(PermissionError):
+            os.ftruncate(file.descriptor, size)
+    file.close()
+
+
+def test_the_payload_can_only_be_read_and_is_gone_after_the_job() -> None:
+    file = PayloadFile()
+    file.put(b"a video")
+    assert os.pread(file.readable, 100, 0) == b"a video"
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.pwrite(file.readable, b"x", 0)
+    with pytest.raises(OSError, match="Invalid argument"):
+        os.ftruncate(file.readable, 0)
+    file.wipe()
+    assert os.pread(file.readable, 100, 0) == b""
+    file.close()
 
 
 def assert_equal(one: Outcome, other: Outcome) -> None:

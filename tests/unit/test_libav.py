@@ -40,6 +40,9 @@ def test_a_defect_of_this_package_is_not_the_clients_fault(error: Exception) -> 
 
 def test_such_a_defect_is_answered_as_the_servers(h264_video: bytes) -> None:
     class Broken:
+        def count_windows(self, sampling: Sampling) -> int:
+            return 1
+
         def windows(self, sampling: Sampling) -> Any:
             with av_errors():
                 raise ValueError("a defect")
