@@ -37,6 +37,15 @@ def file_name_of(url: str) -> str:
     return name
 
 
+def refuse_plain_http(url: str) -> None:
+    """Raises DownloadError for a URL whose answer anyone on the way could have replaced."""
+    if urlsplit(url).scheme != "https":
+        raise DownloadError(
+            f"{url} is plain http and its SHA-256 is not known, so the file could have been replaced on the way; "
+            "use an https URL, or download the file, check it and give the file"
+        )
+
+
 def fetch(
     url: str,
     target: Path,
@@ -50,14 +59,18 @@ def fetch(
 
     A partial download is discarded, not resumed: a server's file may have changed, and only a pinned hash could tell.
     Raises DownloadError when the server cannot be reached, answers anything but 200, sends fewer or more bytes than it
-    announced, or the bytes do not have the pinned hash.
+    announced, or the bytes do not have the pinned hash; without a pinned hash, also for plain http, at the URL itself
+    or where it redirects to.
     """
+    if sha256_prefix is None:
+        refuse_plain_http(url)
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, partial_name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
     partial = Path(partial_name)
     try:
         with os.fdopen(handle, "wb") as file:
-            digest = _stream(url, file, (connect_timeout_sec, read_timeout_sec), progress=progress)
+            timeout = (connect_timeout_sec, read_timeout_sec)
+            digest = _stream(url, file, timeout, plain_http=sha256_prefix is not None, progress=progress)
             file.flush()
             os.fsync(file.fileno())
         check_hash(digest, sha256_prefix, origin=url)
@@ -75,12 +88,15 @@ def check_hash(digest: str, sha256_prefix: str | None, *, origin: str) -> None:
         raise DownloadError(f"{origin}: SHA-256 is {digest}, expected it to begin with {sha256_prefix}")
 
 
-def _stream(url: str, file: BinaryIO, timeout: tuple[float, float], *, progress: bool) -> str:
+def _stream(url: str, file: BinaryIO, timeout: tuple[float, float], *, plain_http: bool, progress: bool) -> str:
     """Writes the answer's body to `file`; returns its SHA-256 once as many bytes came as were announced."""
     digest, received = hashlib.sha256(), 0
     try:
         # Without compression on the way, Content-Length is the file's length.
         with requests.get(url, stream=True, timeout=timeout, headers={"Accept-Encoding": "identity"}) as answer:
+            if not plain_http:
+                for hop in (*answer.history, answer):
+                    refuse_plain_http(hop.url)
             if answer.status_code != requests.codes.ok:
                 raise DownloadError(f"{url} answered {answer.status_code} {answer.reason}")
             announced = answer.headers.get("Content-Length")

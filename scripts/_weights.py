@@ -18,7 +18,8 @@ from handlers.checkpoints import read_checkpoint
 from handlers.errors import InvalidCheckpoint
 from handlers.models import expected_shapes
 from handlers.specs import Head, ModelSpec
-from scripts._download import DownloadError, check_hash, fetch, file_name_of, sha256_of
+from scripts._download import check_hash, sha256_of
+from scripts._weights_cache import cached
 
 WEIGHTS_FOLDER = Path(__file__).resolve().parent.parent / "weights"
 """Weights that this repository holds itself, float16."""
@@ -41,7 +42,7 @@ class WeightsSource:
 
 
 def published_weights(spec: ModelSpec, *, offline: bool = False, progress: bool = True) -> WeightsSource:
-    """The spec's own weights: bundled ones from this repository, others from torch hub's cache or their URL."""
+    """The spec's own weights: bundled ones from this repository, others from their URL, or the cache of it."""
     weights = spec.weights
     if weights.bundled is not None:
         path = WEIGHTS_FOLDER / weights.bundled
@@ -59,7 +60,7 @@ def published_weights(spec: ModelSpec, *, offline: bool = False, progress: bool 
 def checkpoint_weights(
     location: str, spec: ModelSpec, *, offline: bool = False, progress: bool = True
 ) -> WeightsSource:
-    """Weights of a checkpoint file, or of a URL (cached as published ones are)."""
+    """Weights of a checkpoint file, or of a URL, which is cached as published ones are."""
     if location.startswith(("http://", "https://")):
         path, digest = cached(location, offline=offline, progress=progress)
         source = location
@@ -69,24 +70,6 @@ def checkpoint_weights(
             raise InvalidCheckpoint(f"there is no checkpoint file {location}")
         digest, source = sha256_of(path), path.name
     return _from_file(path, spec, WeightsInfo(kind="checkpoint", source=source, sha256=digest))
-
-
-def cached(
-    url: str, *, sha256_prefix: str | None = None, offline: bool = False, progress: bool = True
-) -> tuple[Path, str]:
-    """The file of a URL in torch hub's cache, and its SHA-256; downloaded when it is not there and not `offline`."""
-    path = Path(torch.hub.get_dir()) / "checkpoints" / file_name_of(url)
-    if path.is_file():
-        digest = sha256_of(path)
-        if sha256_prefix is None or digest.startswith(sha256_prefix):
-            return path, digest
-        if offline:
-            check_hash(digest, sha256_prefix, origin=f"the cached {path.name}")
-    elif offline:
-        raise DownloadError(
-            f"{path.name} is not in torch hub's cache ({path.parent}), and --offline forbids to fetch it"
-        )
-    return path, fetch(url, path, sha256_prefix=sha256_prefix, progress=progress)
 
 
 def random_weights(spec: ModelSpec, *, num_classes: int, seed: int) -> WeightsSource:

@@ -210,7 +210,7 @@ def _parser() -> argparse.ArgumentParser:
         "--weights",
         choices=("published", "random"),
         default="published",
-        help="published: the spec's own, cached in torch hub's folder (default); random: for tests",
+        help="published: the spec's own, cached below torch hub's folder (default); random: for tests",
     )
     parser.add_argument("--seed", type=int, help="seed of random weights (default 0)")
     parser.add_argument(

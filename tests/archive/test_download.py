@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import torch
 
-from scripts import _weights
+from handlers.specs import get_spec
 from scripts._download import DownloadError, fetch
+from scripts._weights import checkpoint_weights, published_weights, random_weights
+from scripts._weights_cache import cache_path, cached
+from tests.conftest import REPOSITORY
 
 BODY = bytes(range(256)) * 9000  # 2.3 MB: more than one block
 DIGEST = hashlib.sha256(BODY).hexdigest()
+TLS = REPOSITORY / "tests" / "support" / "loopback_tls.pem"
 
 
 class _Files(BaseHTTPRequestHandler):
@@ -29,7 +36,7 @@ class _Files(BaseHTTPRequestHandler):
             return
         if trouble == "moved":
             self.send_response(302)
-            self.send_header("Location", "/plain/weights.pyth")
+            self.send_header("Location", self.path.partition("?")[2] or "/plain/weights.pyth")
             self.end_headers()
             return
         body = b"" if trouble == "empty" else BODY
@@ -43,18 +50,37 @@ class _Files(BaseHTTPRequestHandler):
         """Quiet."""
 
 
-@pytest.fixture(scope="module")
-def base_url() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Files) as httpd:
-        thread = threading.Thread(target=httpd.serve_forever)
+@contextmanager
+def served(handler: type[BaseHTTPRequestHandler], *, tls: bool = False) -> Iterator[str]:
+    """The address of a server on loopback."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(TLS)
+            httpd.socket = context.wrap_socket(httpd.socket, server_side=True)
+        thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
-        yield f"http://127.0.0.1:{httpd.server_address[1]}"
+        yield f"http{'s' if tls else ''}://127.0.0.1:{httpd.server_address[1]}"
         httpd.shutdown()
         thread.join()
 
 
+@pytest.fixture(scope="module")
+def base_url() -> Iterator[str]:
+    with served(_Files) as url:
+        yield url
+
+
+@pytest.fixture
+def https_url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """As `base_url`, over TLS with a certificate that is trusted here."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(TLS))
+    with served(_Files, tls=True) as url:
+        yield url
+
+
 def _fetch(url: str, target: Path, **options: object) -> str:
-    return fetch(url, target, progress=False, **options)  # type: ignore[arg-type]
+    return fetch(url, target, **{"progress": False, "sha256_prefix": DIGEST[:8], **options})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("trouble", ["plain", "chunked", "moved"])
@@ -124,9 +150,14 @@ def test_slow_connection_and_silent_server_time_out(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_url_without_a_file_name() -> None:
-    with pytest.raises(DownloadError, match="names no file"):
-        _weights.cached("http://127.0.0.1:1/")
+def test_plain_http_without_a_hash_is_refused(base_url: str, https_url: str, tmp_path: Path) -> None:
+    """At the URL itself and behind a redirect; nothing is downloaded, and the sentence says what to do instead."""
+    target = tmp_path / "weights.pyth"
+    for url in (f"{base_url}/plain/weights.pyth", f"{https_url}/moved/weights.pyth?{base_url}/plain/weights.pyth"):
+        with pytest.raises(DownloadError, match=r"plain http .*; use an https URL, or download .* give the file$"):
+            _fetch(url, target, sha256_prefix=None)
+        assert list(tmp_path.iterdir()) == []
+    assert _fetch(f"{https_url}/moved/weights.pyth", target, sha256_prefix=None) == DIGEST
 
 
 @pytest.fixture
@@ -135,23 +166,94 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "hub" / "checkpoints"
 
 
-def test_cache_is_torch_hubs(base_url: str, hub: Path) -> None:
-    url = f"{base_url}/plain/X3D_S.pyth"
-    path, digest = _weights.cached(url, progress=False)
-    assert (path, digest) == (hub / "X3D_S.pyth", DIGEST)
-    # Nobody is asked a second time.
-    assert _weights.cached("http://127.0.0.1:1/X3D_S.pyth", offline=True) == (path, DIGEST)
+def test_url_without_a_file_name(hub: Path) -> None:
+    with pytest.raises(DownloadError, match="names no file"):
+        cached("https://127.0.0.1:1/")
+
+
+def test_a_second_use_asks_nobody(https_url: str, hub: Path) -> None:
+    url = f"{https_url}/plain/X3D_S.pyth"
+    path, digest = cached(url, progress=False)
+    assert digest == DIGEST
+    assert path.parent.name == hashlib.sha256(url.encode()).hexdigest()
+    assert path.name == "X3D_S.pyth"
+    assert sorted(each.name for each in path.parent.iterdir()) == ["X3D_S.pyth", "X3D_S.pyth.sha256"]
+    assert path.with_name("X3D_S.pyth.sha256").read_text() == f"{DIGEST}  X3D_S.pyth\n"
+    assert cached(url, offline=True) == (path, DIGEST)
+
+
+def test_a_file_of_the_same_name_from_elsewhere_is_another_file(https_url: str, hub: Path) -> None:
+    """Neither another URL's download nor what lies in torch hub's cache under that name stands in for it."""
+    cached(f"{https_url}/plain/X3D_S.pyth", progress=False)
+    hub.mkdir(parents=True)
+    (hub / "X3D_S.pyth").write_bytes(b"another model")
+    with pytest.raises(DownloadError, match=r"X3D_S.pyth of https://127.0.0.1:1/X3D_S.pyth is not in the cache"):
+        cached("https://127.0.0.1:1/X3D_S.pyth", offline=True)
+
+
+def test_a_foreign_checkpoint_never_passes_as_published(hub: Path) -> None:
+    """The weights of x3d_xs are those of its URL, whatever was cached as X3D_XS.pyth before."""
+    spec = get_spec("x3d_xs")
+    foreign = random_weights(spec, num_classes=400, seed=1).state_dict
+    hub.mkdir(parents=True)
+    torch.save({"model_state": dict(foreign)}, hub / "X3D_XS.pyth")
+    elsewhere = "https://elsewhere.example/X3D_XS.pyth"
+    path = cache_path(elsewhere)
+    path.parent.mkdir(parents=True)
+    path.write_bytes((hub / "X3D_XS.pyth").read_bytes())
+    record = f"{hashlib.sha256(path.read_bytes()).hexdigest()}  X3D_XS.pyth\n"
+    path.with_name("X3D_XS.pyth.sha256").write_text(record)
+    given = checkpoint_weights(elsewhere, spec, offline=True).info
+    assert (given.kind, given.source) == ("checkpoint", elsewhere)
+    with pytest.raises(DownloadError, match="is not in the cache"):
+        published_weights(spec, offline=True)
+
+
+def test_torch_hubs_file_is_used_where_a_pinned_hash_says_that_it_is_the_one(hub: Path) -> None:
+    hub.mkdir(parents=True)
+    (hub / "a.pth").write_bytes(BODY)
+    found = cached("https://127.0.0.1:1/a.pth", sha256_prefix=DIGEST[:8], offline=True)
+    assert found == (hub / "a.pth", DIGEST)
+    with pytest.raises(DownloadError, match="is not in the cache"):
+        cached("https://127.0.0.1:1/a.pth", sha256_prefix="00000000", offline=True)
 
 
 def test_offline_asks_nobody(hub: Path) -> None:
-    with pytest.raises(DownloadError, match=r"X3D_S.pyth is not in torch hub's cache .* --offline"):
-        _weights.cached("http://127.0.0.1:1/X3D_S.pyth", offline=True)
+    with pytest.raises(DownloadError, match=r"X3D_S.pyth .* is not in the cache .* --offline .* --checkpoint FILE"):
+        cached("https://127.0.0.1:1/X3D_S.pyth", offline=True)
 
 
 def test_damaged_cache_is_fetched_again_where_a_hash_is_pinned(base_url: str, hub: Path) -> None:
-    hub.mkdir(parents=True)
-    (hub / "a.pth").write_bytes(BODY[:1000])
+    url = f"{base_url}/plain/a.pth"
+    cache_path(url).parent.mkdir(parents=True)
+    cache_path(url).write_bytes(BODY[:1000])
     with pytest.raises(DownloadError, match=r"the cached a.pth: SHA-256 is"):
-        _weights.cached(f"{base_url}/plain/a.pth", sha256_prefix=DIGEST[:8], offline=True)
-    path, digest = _weights.cached(f"{base_url}/plain/a.pth", sha256_prefix=DIGEST[:8], progress=False)
+        cached(url, sha256_prefix=DIGEST[:8], offline=True)
+    path, digest = cached(url, sha256_prefix=DIGEST[:8], progress=False)
     assert (digest, path.read_bytes()) == (DIGEST, BODY)
+
+
+def test_without_a_pinned_hash_the_first_download_decides(https_url: str, hub: Path) -> None:
+    """A cached file that was changed, and a URL that answers another file than the first time, are refused."""
+    url = f"{https_url}/plain/a.pth"
+    path, _ = cached(url, progress=False)
+    path.write_bytes(BODY[:1000])
+    changed = hashlib.sha256(BODY[:1000]).hexdigest()
+    with pytest.raises(DownloadError) as raised:
+        cached(url, progress=False)
+    assert re.fullmatch(
+        rf"a\.pth: the cached file has the SHA-256 {changed}, and the first download had {DIGEST}; "
+        rf"delete {re.escape(str(path.parent))} to accept another file",
+        str(raised.value),
+    )
+    path.unlink()
+    assert cached(url, progress=False) == (path, DIGEST)
+    path.unlink()
+    record = path.with_name("a.pth.sha256")
+    record.write_text(f"{'0' * 64}  a.pth\n")
+    with pytest.raises(DownloadError, match=f"what the URL answers now has the SHA-256 {DIGEST}, and the first"):
+        cached(url, progress=False)
+    assert list(path.parent.iterdir()) == [record]
+    record.write_text("not a hash")
+    with pytest.raises(DownloadError, match="holds no SHA-256"):
+        cached(url, progress=False)

@@ -31,6 +31,7 @@ from handlers.specs import get_spec
 from handlers.version import __version__
 from scripts import _archive, _weights
 from scripts._download import sha256_of
+from scripts._weights_cache import cache_path
 from scripts.package import PackageOptions, main, package
 from tests.golden.dialects import Golden, clip, goldens
 
@@ -266,18 +267,21 @@ def test_bundled_weights_are_cast_up_and_bring_their_labels(
     torch.testing.assert_close(stored["blocks.5.proj.weight"], half["blocks.5.proj.weight"].float(), atol=0, rtol=0)
 
 
-def test_published_weights_come_from_torch_hubs_cache(
+def test_published_weights_come_from_the_cache_of_their_url(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache = tmp_path / "hub" / "checkpoints"
-    cache.mkdir(parents=True)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    url = get_spec("x3d_xs").weights.url
+    assert url is not None
+    path = cache_path(url)
+    path.parent.mkdir(parents=True)
     source = _weights.random_weights(get_spec("x3d_xs"), num_classes=400, seed=1)
-    torch.save({"model_state": dict(source.state_dict)}, cache / "X3D_XS.pyth")
+    torch.save({"model_state": dict(source.state_dict)}, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    path.with_name("X3D_XS.pyth.sha256").write_text(f"{digest}  X3D_XS.pyth\n")
     packaged = package(PackageOptions(spec="x3d_xs", runtime="eager", output=store, offline=True))
     weights = packaged.info.weights
-    assert (weights.kind, weights.source) == ("published", get_spec("x3d_xs").weights.url)
-    assert weights.sha256 == hashlib.sha256((cache / "X3D_XS.pyth").read_bytes()).hexdigest()
+    assert (weights.kind, weights.source, weights.sha256) == ("published", url, digest)
 
 
 def test_without_openvino_auto_goes_on_and_openvino_is_refused(
@@ -304,7 +308,8 @@ def test_without_openvino_auto_goes_on_and_openvino_is_refused(
             "in float32 or bfloat16; float16 needs a GPU",
         ),
         (["x3d_xs", "--checkpoint", "none.pth"], 1, "error: there is no checkpoint file none.pth"),
-        (["x3d_xs", "--offline"], 1, "error: X3D_XS.pyth is not in torch hub's cache"),
+        (["x3d_xs", "--offline"], 1, "error: X3D_XS.pyth of https://dl.fbaipublicfiles.com/"),
+        (["x3d_xs", "--checkpoint", "http://h.example/a.pth"], 1, "a.pth is plain http and its SHA-256 is not known"),
         (["x3d_xs", "--labels", "none.txt"], 1, "error: cannot read the label file none.txt"),
     ],
 )
