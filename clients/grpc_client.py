@@ -23,7 +23,7 @@ from clients.errors import (
 )
 from clients.grpc_messages import CLASSES, INFERENCE_SERVICE, MANAGEMENT_SERVICE
 from clients.http_client import checked_url
-from clients.keys import KeyRing
+from clients.keys import KEY_FILE, KeyRing
 from clients.retry import Retry
 from clients.source import Source
 
@@ -50,7 +50,8 @@ class GrpcVideoClient(BaseClient):
 
     `url` and `management_url` are `host:port` of the two gRPC services; `management_url` is the same host's port 7071
     unless given. Renewing keys needs TorchServe's HTTP management address, `http_management_url`: gRPC has no call for
-    it. A video travels as one message: it is read into memory, and the server's max_request_size bounds it.
+    it. Keys are found as `VideoClient` finds them. A video travels as one message: it is read into memory, and the
+    server's max_request_size bounds it.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class GrpcVideoClient(BaseClient):
         token: str | None = None,
         management_token: str | None = None,
         key_file: str | Path | None = None,
+        default_key_file: str | Path = KEY_FILE,
         timeout_sec: float = 120.0,
         retry: Retry | None = None,
         credentials: grpc.ChannelCredentials | None = None,
@@ -70,7 +72,14 @@ class GrpcVideoClient(BaseClient):
         self.url, self.management_url = url, management_url or f"{host}:{_MANAGEMENT_PORT}"
         _host(self.management_url)
         renew_url = checked_url(http_management_url or f"http://{host}:{_HTTP_MANAGEMENT_PORT}")
-        keys = KeyRing(token=token, management_token=management_token, key_file=key_file, renew_url=renew_url)
+        keys = KeyRing(
+            token=token,
+            management_token=management_token,
+            key_file=key_file,
+            default_key_file=default_key_file,
+            addresses={"inference": self.url, "management": self.management_url},
+            renew_url=renew_url,
+        )
         super().__init__(keys, retry or Retry())
         self._timeout_sec = timeout_sec
         self._channels = [_channel(target, credentials) for target in (self.url, self.management_url)]

@@ -21,7 +21,7 @@ from clients.errors import (
     VideoTooLarge,
     error_in,
 )
-from clients.keys import KeyRing
+from clients.keys import KEY_FILE, KeyRing
 from clients.retry import Retry
 from clients.source import Source, Video
 
@@ -42,8 +42,9 @@ class VideoClient(BaseClient):
             print(client.classify("clip.mp4", model="x3d_s").top.label)
 
     `url` is the inference address; `management_url` is the same host's port 8081 unless given. Keys come from `token`
-    (and `management_token`, which is `token` unless given) or from `key_file`, by default `key_file.json` in the
-    current folder. `timeout_sec` is how long an answer to a prediction may take.
+    (and `management_token`, which is `token` unless given) or from `key_file`. Where neither is given, they come from
+    `default_key_file`, `key_file.json` in the current folder, for loopback addresses alone. `timeout_sec` is how long
+    an answer to a prediction may take.
     """
 
     def __init__(
@@ -54,12 +55,20 @@ class VideoClient(BaseClient):
         token: str | None = None,
         management_token: str | None = None,
         key_file: str | Path | None = None,
+        default_key_file: str | Path = KEY_FILE,
         timeout_sec: float = 120.0,
         retry: Retry | None = None,
     ) -> None:
         self.url = checked_url(url)
         self.management_url = checked_url(management_url) if management_url else management_of(self.url)
-        keys = KeyRing(token=token, management_token=management_token, key_file=key_file, renew_url=self.management_url)
+        keys = KeyRing(
+            token=token,
+            management_token=management_token,
+            key_file=key_file,
+            default_key_file=default_key_file,
+            addresses={"inference": self.url, "management": self.management_url},
+            renew_url=self.management_url,
+        )
         super().__init__(keys, retry or Retry())
         self._timeout_sec = timeout_sec
         self._pool = urllib3.PoolManager(maxsize=_CONNECTIONS, retries=False)

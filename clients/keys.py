@@ -3,13 +3,18 @@
 TorchServe writes `key_file.json` into its working folder: one key for predictions and one for management, both
 short-lived, and an API key that renews them. Renewing (`GET /token?type=...` on the management address) only rewrites
 that file, so a client must be able to read it; a copy on another machine works until it expires.
+
+A key file that nobody named, because it was found in the current folder, belongs to a server on this machine: its keys
+go to loopback addresses only.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,20 +31,45 @@ _READ_ATTEMPTS = 10
 _READ_PAUSE_SEC = 0.05
 
 
+def is_loopback(address: str) -> bool:
+    """Whether a URL or a `host:port` is on this machine: 127.0.0.0/8, ::1 or localhost. Asks no name server."""
+    try:
+        # The parser of the library that connects, so that both see the same host.
+        host = urllib3.util.parse_url(address if "://" in address else f"//{address}").host or ""
+    except urllib3.exceptions.LocationParseError:
+        return False
+    host = host.strip("[]").lower()
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class KeyRing:
     """The key for each API: given as a token, or from the key file as it is now. Safe to share between threads.
 
-    Without tokens and without `key_file`, `key_file.json` of the current folder is used if there is one; if not, calls
-    go out without a key, as a server with token authorization turned off takes them.
+    `addresses` are where the calls of each API go, `renew_url` is the HTTP management address. Without tokens and
+    without `key_file`, `default_key_file` is used if it is there, for loopback addresses; other calls go out without a
+    key, as a server with token authorization turned off takes them.
     """
 
     def __init__(
-        self, *, token: str | None, management_token: str | None, key_file: str | Path | None, renew_url: str
+        self,
+        *,
+        token: str | None,
+        management_token: str | None,
+        key_file: str | Path | None,
+        default_key_file: str | Path,
+        addresses: Mapping[Api, str],
+        renew_url: str,
     ) -> None:
         self._tokens: dict[Api, str | None] = {"inference": token, "management": management_token or token}
         self._explicit = key_file is not None
         # Absolute at once: the current folder may change later.
-        self.key_file = Path(KEY_FILE if key_file is None else key_file).absolute()
+        self.key_file = Path(default_key_file if key_file is None else key_file).absolute()
+        self._local = {api: is_loopback(address) for api, address in addresses.items()}
         self._renew_url = renew_url
         self._lock = threading.Lock()
 
@@ -48,7 +78,7 @@ class KeyRing:
         token = self._tokens[api]
         if token is not None:
             return token
-        if not self._explicit and not self.key_file.is_file():
+        if not self._explicit and not (self._local[api] and self.key_file.is_file()):
             return None
         return self._read(api)
 
@@ -58,6 +88,8 @@ class KeyRing:
         Raises KeyUnavailable if the server does not renew, ConnectionFailed if it does not answer.
         """
         if self._tokens[api] is not None or not self.key_file.is_file():
+            return None
+        if not self._explicit and not self._local[api]:
             return None
         with self._lock:  # one renewal serves every thread that was refused; a second would void the first
             key = self._read(api)
@@ -70,9 +102,14 @@ class KeyRing:
         """What a refusal by the server means, for messages: where the key came from. Never the key itself."""
         if self._tokens[api] is not None:
             return f"the server refused the {api} token that was given"
-        if self.key_file.is_file():
-            return f"the server refused the {api} key of {self.key_file}"
-        return f"the server wants the {api} key: no token was given, and there is no {self.key_file}"
+        if not self.key_file.is_file():
+            return f"the server wants the {api} key: no token was given, and there is no {self.key_file}"
+        if not self._explicit and not self._local[api]:
+            return (
+                f"the server wants the {api} key, and the keys of {self.key_file} are sent to other machines only "
+                "where the file is named as key_file"
+            )
+        return f"the server refused the {api} key of {self.key_file}"
 
     def _read(self, name: str) -> str:
         for attempt in range(_READ_ATTEMPTS):
@@ -94,6 +131,11 @@ class KeyRing:
         raise KeyUnavailable(f"{self.key_file} is not a key file of TorchServe: it holds no {name} key")
 
     def _request_renewal(self, api: Api) -> None:
+        if not self._explicit and not is_loopback(self._renew_url):
+            raise KeyUnavailable(
+                f"the {api} key of {self.key_file} was refused, and it is not renewed at {self._renew_url}, which is "
+                "another machine: only a file that is named as key_file is"
+            )
         url = f"{self._renew_url}/token"
         headers = {"Authorization": f"Bearer {self._read(_API_KEY)}"}
         try:

@@ -36,7 +36,8 @@ def add_connection_arguments(parser: argparse.ArgumentParser, *, grpc: bool = Tr
         "--key-file",
         metavar="FILE",
         type=Path,
-        help=f"TorchServe's {KEY_FILE}; default: the one in this folder, else the one beside config.properties",
+        help=f"TorchServe's {KEY_FILE}; default, for loopback addresses: the one in this folder, else the one beside "
+        "config.properties",
     )
     group.add_argument("--token", metavar="KEY", help="the key itself, instead of a key file")
     group.add_argument(
@@ -57,7 +58,8 @@ def open_http_client(options: argparse.Namespace) -> VideoClient:
         options.url or f"http://127.0.0.1:{ports.inference}",
         options.management_url or management_url,
         token=options.token,
-        key_file=options.key_file or default_key_file(),
+        key_file=options.key_file,
+        default_key_file=default_key_file(),
         timeout_sec=options.timeout,
     )
 
@@ -70,7 +72,8 @@ def open_grpc_client(options: argparse.Namespace) -> GrpcVideoClient:
         options.management_url or management_url,
         http_management_url=None if options.url else f"http://127.0.0.1:{ports.management}",
         token=options.token,
-        key_file=options.key_file or default_key_file(),
+        key_file=options.key_file,
+        default_key_file=default_key_file(),
         timeout_sec=options.timeout,
     )
 
@@ -80,10 +83,10 @@ def default_ports() -> Ports:
     return Ports.of_config() if CONFIG.is_file() else Ports()
 
 
-def default_key_file() -> Path | None:
-    """This repository's key file, unless the current folder has one, which the client finds by itself."""
-    beside_config = REPOSITORY / KEY_FILE
-    return beside_config if beside_config.is_file() and not Path(KEY_FILE).is_file() else None
+def default_key_file() -> Path:
+    """The current folder's key file if there is one, else this repository's."""
+    here, beside_config = Path(KEY_FILE), REPOSITORY / KEY_FILE
+    return here if here.is_file() or not beside_config.is_file() else beside_config
 
 
 def advice(error: ClientError) -> str:

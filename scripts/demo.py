@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from clients import VideoClient
-from clients.keys import KEY_FILE
+from clients.keys import is_loopback
 from scripts._connection import add_connection_arguments, default_key_file, open_http_client
 from scripts._environment import REPOSITORY, ServerError
 
@@ -75,7 +75,8 @@ def uploads_folder() -> Iterator[None]:
 def asked_server(options: argparse.Namespace) -> Iterator[tuple[VideoClient, Path | None]]:
     """A client for the server to ask, with its key file; starts that server, and stops it, where asked to."""
     if options.start is None:
-        yield open_http_client(options), None if options.token else key_file_in_use(options.key_file)
+        client = open_http_client(options)
+        yield client, None if options.token else key_file_in_use(options.key_file, client.url)
         return
     from scripts._server import TorchServe  # here: asking a running server needs no psutil
 
@@ -98,10 +99,10 @@ def archives(named: Sequence[str], store: Path) -> list[str]:
     return found
 
 
-def key_file_in_use(given: Path | None) -> Path | None:
-    """The key file that the client reads, None where there is none and calls go out without a key."""
-    path = given or default_key_file() or Path(KEY_FILE)
-    return path.absolute() if path.is_file() else None
+def key_file_in_use(given: Path | None, url: str) -> Path | None:
+    """The key file that the client reads for `url`, None where calls go out without a key."""
+    path = given or default_key_file()
+    return path.absolute() if path.is_file() and (given is not None or is_loopback(url)) else None
 
 
 def show(client: VideoClient, key_file: Path | None, port: int | None) -> None:

@@ -1,0 +1,193 @@
+"""Where keys may go: those of a key file that nobody named stay on this machine."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from clients import GrpcVideoClient, VideoClient
+from clients.errors import InvalidKey, KeyUnavailable
+from clients.keys import is_loopback
+from scripts import _connection
+from scripts.demo import key_file_in_use
+from tests.unit.clients.conftest import KeyFile
+from tests.unit.clients.fake_server import Asked, FakeServer, refusal
+from tests.unit.clients.test_grpc_client import FakeGrpc, Refused, fake_grpc
+
+__all__ = ["fake_grpc"]
+
+REFUSED = refusal(400, "InvalidKeyException")
+ELSEWHERE = "gpu-7.example"
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """`elsewhere(url)`: the same server under a name that is not this machine's."""
+    lookup = socket.getaddrinfo
+
+    def resolved(host: Any, *arguments: Any, **named: Any) -> Any:
+        return lookup("127.0.0.1" if host == ELSEWHERE else host, *arguments, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+    return lambda url: url.replace("127.0.0.1", ELSEWHERE)
+
+
+@pytest.fixture
+def default_keys(write_keys: KeyFile, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A key file in the current folder."""
+    path = write_keys(inference="local", management="local-m")
+    monkeypatch.chdir(path.parent)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("http://127.0.0.1:8080", True),
+        ("http://localhost:8080", True),
+        ("https://LOCALHOST", True),
+        ("http://[::1]:8080", True),
+        ("http://127.9.8.7:8080/path", True),
+        ("127.0.0.1:7070", True),
+        ("localhost:7070", True),
+        ("[::1]:7070", True),
+        ("http://gpu-7:8080", False),
+        ("gpu-7:7070", False),
+        ("http://10.0.0.1:8080", False),
+        ("http://0.0.0.0:8080", False),
+        ("http://127.0.0.1.gpu-7.example", False),
+        ("http://localhost.example:8080", False),
+        ("http://127.0.0.1@gpu-7.example/", False),
+        # Where two parsers differ, the one that connects decides: this goes to gpu-7.
+        ("http://gpu-7.example\\@127.0.0.1/", False),
+        ("ipv4:127.0.0.1:7070", False),
+        ("http://", False),
+    ],
+)
+def test_what_is_this_machine(address: str, expected: bool) -> None:
+    assert is_loopback(address) is expected
+
+
+def test_the_default_key_file_is_for_this_machine(
+    fake: FakeServer, default_keys: Path, elsewhere: Callable[[str], str]
+) -> None:
+    """Neither a key nor the key that renews it goes to another host, whose refusal says what to do."""
+    fake.answer = lambda asked: (200, {"status": "Healthy"}) if asked.key == "local" else REFUSED
+    with VideoClient(fake.url, fake.url) as client:
+        assert client.ready()
+    assert [asked.key for asked in fake.asked] == ["local"]
+    fake.asked.clear()
+    with VideoClient(elsewhere(fake.url), elsewhere(fake.url)) as client:
+        with pytest.raises(InvalidKey, match=r"key_file\.json are sent to other machines only where .* as key_file$"):
+            client.answer(b"v", model="m")
+        with pytest.raises(InvalidKey, match="wants the management key"):
+            client.models()
+    assert [asked.key for asked in fake.asked] == [None, None]
+
+
+def test_each_api_has_its_own_address(fake: FakeServer, default_keys: Path, elsewhere: Callable[[str], str]) -> None:
+    """An inference address on this machine does not take the management key to another one."""
+    fake.answer = lambda asked: REFUSED
+    with VideoClient(fake.url, elsewhere(fake.url)) as client:
+        with pytest.raises(InvalidKey, match="wants the management key"):
+            client.models()
+        with pytest.raises(KeyUnavailable, match=rf"not renewed at {elsewhere(fake.url)}, which is another machine"):
+            client.answer(b"v", model="m")
+    assert [(asked.path, asked.key) for asked in fake.asked] == [("/models", None), ("/predictions/m", "local")]
+
+
+def test_a_named_key_file_goes_where_it_is_sent(
+    fake: FakeServer, default_keys: Path, elsewhere: Callable[[str], str]
+) -> None:
+    def answer(asked: Asked) -> tuple[int, Any]:
+        if asked.path.startswith("/token"):
+            entries = json.loads(default_keys.read_text())
+            entries["inference"]["key"] = "fresh"
+            default_keys.write_text(json.dumps(entries))
+            return 200, b"\n"
+        return (200, {}) if asked.key == "fresh" else REFUSED
+
+    fake.answer = answer
+    with VideoClient(elsewhere(fake.url), elsewhere(fake.url), key_file=default_keys) as client:
+        assert client.answer(b"v", model="m") == {}
+    assert [asked.key for asked in fake.asked] == ["local", "api-key", "fresh"]
+
+
+def test_a_token_goes_where_it_is_sent(fake: FakeServer, default_keys: Path, elsewhere: Callable[[str], str]) -> None:
+    fake.answer = lambda asked: (200, {})
+    with VideoClient(elsewhere(fake.url), token="mine") as client:
+        client.answer(b"v", model="m")
+    assert [asked.key for asked in fake.asked] == ["mine"]
+
+
+def test_grpc_keeps_the_default_keys_here_too(fake_grpc: FakeGrpc, fake: FakeServer, default_keys: Path) -> None:
+    def answer(rpc: str, request: Any, key: str | None) -> bytes:
+        if key != "local":
+            raise Refused(grpc.StatusCode.PERMISSION_DENIED, "Token Authorization failed.")
+        return b"{}"
+
+    fake_grpc.answer = answer
+    with GrpcVideoClient(fake_grpc.target, fake_grpc.target) as client:
+        assert client.answer(b"v", model="m") == {}
+    # gRPC's own spelling of an address: it reaches the server, and is none of those that count as this machine.
+    other = f"ipv4:{fake_grpc.target}"
+    with (
+        GrpcVideoClient(other, other, http_management_url=fake.url) as client,
+        pytest.raises(InvalidKey, match="are sent to other machines only where"),
+    ):
+        client.answer(b"v", model="m")
+    assert [key for _, _, key in fake_grpc.asked] == ["local", None]
+    assert fake.asked == []
+    with GrpcVideoClient(other, other, key_file=default_keys) as client:
+        assert client.answer(b"v", model="m") == {}
+
+
+def test_grpc_renews_at_this_machine_only(fake_grpc: FakeGrpc, default_keys: Path) -> None:
+    def refuse(rpc: str, request: Any, key: str | None) -> bytes:
+        raise Refused(grpc.StatusCode.PERMISSION_DENIED, "Token Authorization failed.")
+
+    fake_grpc.answer = refuse
+    with (
+        GrpcVideoClient(fake_grpc.target, fake_grpc.target, http_management_url=f"http://{ELSEWHERE}:8081") as client,
+        pytest.raises(KeyUnavailable, match=rf"not renewed at http://{ELSEWHERE}:8081"),
+    ):
+        client.answer(b"v", model="m")
+
+
+@pytest.mark.parametrize("with_grpc", [False, True], ids=["http", "grpc"])
+def test_the_commands_default_key_file_stays_here(
+    fake: FakeServer,
+    fake_grpc: FakeGrpc,
+    default_keys: Path,
+    elsewhere: Callable[[str], str],
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    with_grpc: bool,
+) -> None:
+    """Also the key file beside config.properties, which commands find from any folder."""
+    import argparse
+
+    def refuse(rpc: str, request: Any, key: str | None) -> bytes:
+        raise Refused(grpc.StatusCode.PERMISSION_DENIED, "Token Authorization failed.")
+
+    monkeypatch.setattr(_connection, "REPOSITORY", default_keys.parent)
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    fake.answer, fake_grpc.answer = lambda asked: REFUSED, refuse
+    parser = argparse.ArgumentParser()
+    _connection.add_connection_arguments(parser)
+    url = f"ipv4:{fake_grpc.target}" if with_grpc else elsewhere(fake.url)
+    arguments = ["--url", url, "--management-url", url, *(["--grpc"] if with_grpc else [])]
+    with _connection.open_client(parser.parse_args(arguments)) as client, pytest.raises(InvalidKey) as raised:
+        client.answer(b"v", model="m")
+    assert "--key-file" in _connection.advice(raised.value)
+    sent = [key for _, _, key in fake_grpc.asked] if with_grpc else [asked.key for asked in fake.asked]
+    assert sent == [None]
+    assert key_file_in_use(None, "http://127.0.0.1:8080") == default_keys
+    assert key_file_in_use(None, elsewhere("http://127.0.0.1:8080")) is None
+    assert key_file_in_use(default_keys, elsewhere("http://127.0.0.1:8080")) == default_keys
