@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from scripts._connection import advice
 from scripts._demo_assets import CSS, FONTS, MONO_FONTS, SEEK_JS, VIDEO_ID
 from scripts._demo_requests import Form, ask, curl_line
 from scripts._demo_security import ALLOWED_HOSTS, SameOriginOnly
+from scripts._demo_uploads import UploadCap, UploadLimits
 
 _TITLE = "What happens in this video?"
 _INTRO = "Drop a video or record one; a model served by TorchServe on this machine says what it sees, and when."
@@ -29,11 +30,15 @@ _CLEANING_SEC = (600, 3600)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageSettings:
-    """Which server the page asks, and where its keys are, for the line that repeats a request."""
+    """Which server the page asks, where its keys are, for the line that repeats a request, and where uploads go.
+
+    `uploads` is Gradio's folder: what GRADIO_TEMP_DIR names.
+    """
 
     client: VideoClient
     key_file: Path | None
-    max_upload_bytes: int = 200 * 2**20
+    uploads: Path
+    limits: UploadLimits = field(default_factory=UploadLimits)
 
 
 class Page:
@@ -210,13 +215,14 @@ def serve(settings: PageSettings, *, port: int | None, block: bool = True) -> st
         enable_monitoring=False,
         footer_links=[],
         allowed_paths=[],
-        max_file_size=settings.max_upload_bytes,
+        max_file_size=settings.limits.max_upload_bytes,
         theme=gr.themes.Default(primary_hue="blue", font=list(FONTS), font_mono=list(MONO_FONTS)),
         css=CSS,
         app_kwargs={
             "middleware": [
                 Middleware(TrustedHostMiddleware, allowed_hosts=list(ALLOWED_HOSTS)),
                 Middleware(SameOriginOnly),
+                Middleware(UploadCap, folder=settings.uploads, limits=settings.limits),
             ],
             "docs_url": None,
             "redoc_url": None,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 from clients import Prediction, Timeline, VideoClient
 from clients.http_client import option_header
@@ -62,5 +63,5 @@ def curl_line(url: str, video: Path, form: Form, *, key_file: Path | None) -> st
         words += ["-H", f'"Authorization: Bearer {key}"']
     for name, value in form.options().items():
         words += ["-H", shlex.quote(f"{option_header(name)}: {value}")]
-    path = f"{form.model}/{form.version}" if form.version else form.model
-    return " ".join([*words, "-T", shlex.quote(video.name), f"{url}/predictions/{path}"])
+    path = "/".join(quote(part, safe="") for part in (form.model, form.version) if part)
+    return " ".join([*words, "-T", shlex.quote(video.name), shlex.quote(f"{url}/predictions/{path}")])

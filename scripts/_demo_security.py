@@ -1,8 +1,9 @@
-"""What keeps the demo page to itself: a browser that obeys these headers loads nothing from outside."""
+"""What keeps the demo page to itself: headers for the browser, and requests of other pages that are refused."""
 
 from __future__ import annotations
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # Gradio's own page needs inline scripts and styles; blob: is a recording before it is uploaded.
@@ -24,9 +25,16 @@ CONTENT_SECURITY_POLICY = "; ".join(
 ALLOWED_HOSTS = ("127.0.0.1", "localhost")
 """A page of another name that resolves to this machine is refused (DNS rebinding)."""
 
+_REFUSAL = "This page takes requests from itself only, not from pages of other addresses.\n"
+_POLICY_VIOLATION = 1008  # RFC 6455's close code
+
 
 class SameOriginOnly:
-    """ASGI middleware: adds the policy to every answer."""
+    """ASGI middleware: refuses what a page of another origin sends with 403, and adds the policy to every answer.
+
+    Browsers say where a request comes from in `Origin` and `Sec-Fetch-Site`, which scripts cannot change. Another port
+    of this machine is another origin. Programs such as curl send neither header; they are not refused.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -40,4 +48,20 @@ class SameOriginOnly:
                 headers["Referrer-Policy"] = "no-referrer"
             await send(message)
 
-        await self._app(scope, receive, send_with_policy)
+        if scope["type"] == "websocket" and is_foreign(scope):
+            await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+        elif scope["type"] == "http" and is_foreign(scope):
+            await PlainTextResponse(_REFUSAL, status_code=403)(scope, receive, send_with_policy)
+        else:
+            await self._app(scope, receive, send_with_policy)
+
+
+def is_foreign(scope: Scope) -> bool:
+    """Whether a page of another origin sent the request. Following a link to the page itself is not foreign."""
+    headers = Headers(scope=scope)
+    scheme = {"ws": "http", "wss": "https"}.get(scope["scheme"], scope["scheme"])
+    if headers.get("origin", f"{scheme}://{headers.get('host')}") != f"{scheme}://{headers.get('host')}":
+        return True
+    if headers.get("sec-fetch-site", "none") in ("same-origin", "none"):
+        return False
+    return not (scope.get("method") == "GET" and scope["path"] == "/" and headers.get("sec-fetch-mode") == "navigate")

@@ -52,8 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # So that a stopped page takes its server and its uploads with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        with uploads_folder(), asked_server(options) as (client, key_file), client:
-            show(client, key_file, options.port)
+        with uploads_folder() as uploads, asked_server(options) as (client, key_file), client:
+            show(client, key_file, uploads, options.port)
     except (DemoError, ServerError, ValueError, OSError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
@@ -63,12 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextlib.contextmanager
-def uploads_folder() -> Iterator[None]:
+def uploads_folder() -> Iterator[Path]:
     """Uploads go to a folder of their own, which is removed with the page. Must come before gradio is imported."""
     with tempfile.TemporaryDirectory(prefix="demo-uploads-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-        yield
+        yield Path(folder)
 
 
 @contextlib.contextmanager
@@ -105,12 +105,12 @@ def key_file_in_use(given: Path | None, url: str) -> Path | None:
     return path.absolute() if path.is_file() and (given is not None or is_loopback(url)) else None
 
 
-def show(client: VideoClient, key_file: Path | None, port: int | None) -> None:
+def show(client: VideoClient, key_file: Path | None, uploads: Path, port: int | None) -> None:
     try:
         from scripts._demo_page import PageSettings, serve
     except ImportError as error:
         raise DemoError(f"{error.name} is not installed; run: pip install -r requirements/demo.txt") from None
-    serve(PageSettings(client=client, key_file=key_file), port=port)
+    serve(PageSettings(client=client, key_file=key_file, uploads=uploads), port=port)
 
 
 if __name__ == "__main__":

@@ -129,7 +129,8 @@ def test_the_command_line_repeats_the_request_that_the_page_made(
     video = tmp_path / "my 'own' clip.mp4"
     video.write_bytes(b"video")
     key_file = write_keys(inference="k3y", management="m")
-    form = Form(model="m", version="2.0", num_crops=3, start_sec=0.5)
+    # A name that a shell would run, and one that would be another path.
+    form = Form(model="$(touch ran); m", version="2.0/../3.0", num_crops=3, start_sec=0.5)
     with VideoClient(fake.url, fake.url, key_file=key_file) as client:
         answer = ask(client, video, form)
     assert isinstance(answer, Timeline)
@@ -144,6 +145,7 @@ def test_the_command_line_repeats_the_request_that_the_page_made(
         return asked.path, asked.body, asked.key, options
 
     assert essence(ours) == essence(curls)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_archives_to_start_with(tmp_path: Path) -> None:
