@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
-from scripts._grpc import load_stubs
-from scripts._server import Server
+from serving.grpc_stubs import load_stubs
+from serving.server import Server
 
 Protocols = Literal["http", "grpc"]
 _TIMEOUT_SEC = 300.0

@@ -30,7 +30,7 @@ from handlers.models import build_model
 from handlers.options import RequestOptions, VideoRequest
 from handlers.pipeline import VideoClassifier
 from handlers.specs import SPECS, ModelSpec, get_spec
-from scripts.package import PackageOptions, package
+from serving.package import PackageOptions, package
 
 FORMAT = 1
 MODELS = ("x3d_s", "slow_r50", "slowfast_r50")

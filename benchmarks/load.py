@@ -20,7 +20,7 @@ from benchmarks.baselines.process import ContenderProcess
 from benchmarks.clients import Client, Reply, connect
 from benchmarks.progress import Progress
 from benchmarks.samples import shuffled, summarise
-from scripts._server import Server, TorchServe
+from serving.server import Server, TorchServe
 
 PROTOCOLS = ("http", "grpc")
 _WARM_UP = 3

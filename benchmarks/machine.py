@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 
+_CODE = ("handlers", "serving", "camera_motion", "clients", "benchmarks", "scripts")
 ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = (
     *("torch", "torchvision", "pytorchvideo", "av", "openvino", "torchserve", "numpy"),
@@ -44,7 +45,9 @@ def versions() -> dict[str, str | None]:
 def git_state() -> dict[str, Any]:
     """The commit, and whether tracked files differ from it; both None outside a repository."""
     commit = _git("rev-parse", "HEAD")
-    changes = _git("status", "--porcelain", "--untracked-files=no", "--", "handlers", "benchmarks", "scripts")
+    changes = _git(
+        "status", "--porcelain", "--untracked-files=no", "--", "handlers", "serving", "benchmarks", "scripts"
+    )
     return {"commit": commit, "modified": None if changes is None else bool(changes)}
 
 

@@ -23,7 +23,7 @@ from benchmarks.baselines.archives import OURS, RECIPE, BenchmarkArchives
 from benchmarks.clients import connect
 from benchmarks.load import serve
 from benchmarks.progress import Progress
-from scripts._server import Server
+from serving.server import Server
 
 _MB = 10**6
 _SAMPLE_SEC = 0.01

@@ -25,8 +25,8 @@ from tqdm import tqdm
 from benchmarks.ray_cluster import two_nodes
 from benchmarks.videos import VIDEOS, ensure_video
 from bulk.shards import JOURNAL
-from scripts._environment import REPOSITORY
-from scripts.package import PackageOptions, package
+from serving.environment import REPOSITORY
+from serving.package import PackageOptions, package
 
 TARGET = 0.6
 _TIMEOUT_SEC = 900.0

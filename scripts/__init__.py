@@ -1,1 +1,1 @@
-"""Commands of the repository, run as `python -m scripts.NAME`; modules with a leading underscore are shared by them."""
+"""Commands of the repository, run as `python -m scripts.NAME`. Nothing outside this folder imports them but tests."""

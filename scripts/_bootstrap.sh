@@ -43,5 +43,5 @@ require() {
     if ! "$VENV_PYTHON" -m pip --version >/dev/null 2>&1; then
         make_venv
     fi
-    (cd "$REPOSITORY" && exec "$VENV_PYTHON" -m scripts._setup "$1")
+    (cd "$REPOSITORY" && exec "$VENV_PYTHON" -m serving.install "$1")
 }

@@ -18,7 +18,7 @@ from bulk.outcomes import parse_views
 from handlers.clips import Sampling
 from handlers.errors import InvalidConfig, PackageError
 from handlers.specs import SPECS
-from scripts._download import DownloadError
+from serving.download import DownloadError
 
 _LOOPBACK = ("127.0.0.1:", "localhost:", "[::1]:")
 
@@ -110,7 +110,7 @@ def _find_archive(spec_or_mar: str, folder: Path) -> Path:
         raise InvalidConfig(f"the archive {spec_or_mar} does not exist")
     if spec_or_mar not in SPECS:
         raise InvalidConfig(f"{spec_or_mar!r} is neither a .mar file nor a spec; specs: {', '.join(SPECS)}")
-    from scripts.package import PackageOptions, package  # imports torch, which an archive by its path does not need
+    from serving.package import PackageOptions, package  # imports torch, which an archive by its path does not need
 
     return package(PackageOptions(spec=spec_or_mar, output=folder, progress=sys.stderr.isatty())).path
 

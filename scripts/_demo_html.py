@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from clients import Prediction, ScoredLabel, Segment, Timeline
-from scripts._text import clock, sampling_text, timing_text, video_text
+from clients.text import clock, sampling_text, timing_text, video_text
 
 Answer = Prediction | Timeline
 

@@ -14,11 +14,11 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from clients import ClientError, ModelInfo, Prediction, Timeline, VideoClient
 from scripts import _demo_html as html
-from scripts._connection import advice
 from scripts._demo_assets import CSS, FONTS, MONO_FONTS, SEEK_JS, VIDEO_ID
 from scripts._demo_requests import Form, ask, curl_line
 from scripts._demo_security import ALLOWED_HOSTS, SameOriginOnly
 from scripts._demo_uploads import UploadCap, UploadLimits
+from serving.connection import advice
 
 _TITLE = "What happens in this video?"
 _INTRO = "Drop a video or record one; a model served by TorchServe on this machine says what it sees, and when."

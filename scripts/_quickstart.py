@@ -22,9 +22,9 @@ import psutil
 
 from handlers.errors import SetupError, UnknownSpec
 from handlers.specs import get_spec
-from scripts._environment import CONFIG, REPOSITORY, Ports, ServerError, serving_environment, temp_folder
 from scripts._sample import sample_clip
-from scripts._server import Server, stop_processes
+from serving.environment import CONFIG, REPOSITORY, Ports, ServerError, serving_environment, temp_folder
+from serving.server import Server, stop_processes
 
 DEFAULT_MODEL = "x3d_s"
 EMBEDDED_MODEL = "camera_motion"
@@ -139,8 +139,8 @@ def build(name: str, *, offline: bool) -> None:
     # Here, because it imports torch, which takes longer than all the rest of a second run.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's own, of no use to whoever starts here
-        from scripts._download import DownloadError
-        from scripts.package import PackageOptions, package, summary
+        from serving.download import DownloadError
+        from serving.package import PackageOptions, package, summary
 
     options = PackageOptions(spec=name, output=MODEL_STORE, offline=offline, progress=sys.stderr.isatty())
     try:

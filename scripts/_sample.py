@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scripts._environment import REPOSITORY
+from serving.environment import REPOSITORY
 
 SAMPLE = REPOSITORY / "build" / "sample.mp4"
 SAMPLE_LABEL = "pan left"

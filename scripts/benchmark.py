@@ -25,7 +25,7 @@ from benchmarks.table import markdown
 from benchmarks.targets import evaluate_targets
 from benchmarks.videos import VIDEOS, describe_video, ensure_video
 from handlers.errors import SetupError
-from scripts._environment import REPOSITORY, ServerError
+from serving.environment import REPOSITORY, ServerError
 
 PARTS = ("stages", "load", "memory", "startup")
 RESOLUTIONS = ("320x240", "1280x720", "1920x1080")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from clients import VideoClient
 from clients.keys import is_loopback
-from scripts._connection import add_connection_arguments, default_key_file, open_http_client
-from scripts._environment import REPOSITORY, ServerError
+from serving.connection import add_connection_arguments, default_key_file, open_http_client
+from serving.environment import REPOSITORY, ServerError
 
 MODEL_STORE = REPOSITORY / "model_store"
 
@@ -78,7 +78,7 @@ def asked_server(options: argparse.Namespace) -> Iterator[tuple[VideoClient, Pat
         client = open_http_client(options)
         yield client, None if options.token else key_file_in_use(options.key_file, client.url)
         return
-    from scripts._server import TorchServe  # here: asking a running server needs no psutil
+    from serving.server import TorchServe  # here: asking a running server needs no psutil
 
     with TorchServe(options.model_store, archives(options.start, options.model_store)) as server:
         client = VideoClient(

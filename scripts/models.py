@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from clients import ClientError, ModelInfo
-from scripts._connection import Client, add_connection_arguments, advice, open_client
-from scripts._text import models_table, table
+from clients.text import models_table, table
+from serving.connection import Client, add_connection_arguments, advice, open_client
 
 _EXAMPLES = """\
 examples:

@@ -3,48 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
-import re
 import signal
 import sys
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
 
-from safetensors.torch import save_file
-
-from handlers.archive import (
-    ARCHIVE_FILE,
-    CONFIG_FILE,
-    LABELS_FILE,
-    OPENVINO_FILE,
-    WEIGHTS_FILE,
-    ArchiveInfo,
-    OpenVinoInfo,
-)
-from handlers.checkpoints import HEAD_METADATA_KEY
-from handlers.config import Precision, RuntimeName
-from handlers.errors import InvalidConfig, InvalidLabels, RuntimeUnavailable, SetupError, UnknownSpec
-from handlers.labels import check_label_count, checked_labels, index_to_name, read_labels
-from handlers.models import load_model
-from handlers.specs import SPECS, ModelSpec, get_spec
-from handlers.version import __version__
-from scripts._archive import build_archive, entry_file
-from scripts._convert import convert, openvino_installed
-from scripts._download import DownloadError, sha256_of
-from scripts._model_config import model_config
-from scripts._weights import (
-    WEIGHTS_FOLDER,
-    WeightsSource,
-    checkpoint_weights,
-    published_weights,
-    random_weights,
-)
-
-RUNTIMES: tuple[str, ...] = get_args(RuntimeName)
-PRECISIONS: tuple[str, ...] = get_args(Precision)
+from handlers.errors import SetupError, UnknownSpec
+from handlers.specs import SPECS
+from serving.download import DownloadError
+from serving.package import PRECISIONS, RUNTIMES, PackageOptions, package, summary
 
 _EXAMPLES = """\
 examples:
@@ -58,138 +25,6 @@ examples:
 
 specs: {specs}
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackageOptions:
-    """What to package; the fields are the command's options."""
-
-    spec: str
-    checkpoint: str | None = None
-    labels: Path | None = None
-    name: str | None = None
-    version: str = "1.0"
-    runtime: str = "auto"
-    precision: str = "float32"
-    weights: str = "published"
-    seed: int = 0
-    output: Path = Path("model_store")
-    force: bool = False
-    offline: bool = False
-    progress: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Packaged:
-    """The archive that was written, and what archive.json inside it says."""
-
-    path: Path
-    info: ArchiveInfo
-    notes: tuple[str, ...] = ()
-
-
-def package(options: PackageOptions) -> Packaged:
-    """Writes the archive; raises SetupError or DownloadError with one sentence, and then leaves nothing behind."""
-    spec = get_spec(options.spec)
-    name = options.name or spec.name
-    target = _checked_target(options, name)
-    entry = entry_file(spec.pathways)
-    _check_runtime(options)
-    given_labels = None if options.labels is None else read_labels(options.labels)
-    source = _weights(options, spec, None if given_labels is None else len(given_labels))
-    labels = given_labels or _default_labels(spec, source.num_classes)
-    origin = options.labels.name if options.labels else f"the label set of {spec.name}"
-    check_label_count(labels, source.num_classes, origin=origin)
-    with tempfile.TemporaryDirectory(prefix="package-") as folder:
-        stage, config = Path(folder) / "stage", Path(folder) / CONFIG_FILE
-        stage.mkdir()
-        info, notes = _write_stage(stage, options, spec, source, name)
-        (stage / LABELS_FILE).write_text(index_to_name(labels), encoding="utf-8")
-        config.write_text(
-            model_config(
-                name=name, spec=spec.name, head=info.head, runtime=options.runtime, precision=options.precision
-            ),
-            encoding="utf-8",
-        )
-        build_archive(stage, config, entry, target, name=name, version=options.version)
-    return Packaged(path=target, info=info, notes=notes)
-
-
-def _checked_target(options: PackageOptions, name: str) -> Path:
-    """The .mar to write; raises InvalidConfig for a name TorchServe refuses or a target that is in the way."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_\-.]*", name):
-        raise InvalidConfig(f"the model name {name!r} may hold letters, digits, '_', '-' and '.' alone")
-    if not re.fullmatch(r"\d+(\.\d+)*", options.version):
-        raise InvalidConfig(f"the version {options.version!r} must be numbers and dots, as in 1.0")
-    target = options.output / f"{name}.mar"
-    if options.output.exists() and not options.output.is_dir():
-        raise InvalidConfig(f"--output {options.output} is a file; it must be a folder")
-    if target.exists() and not options.force:
-        raise InvalidConfig(f"{target} exists; --force replaces it")
-    return target
-
-
-def _check_runtime(options: PackageOptions) -> None:
-    if options.runtime not in RUNTIMES:
-        raise InvalidConfig(f"unknown runtime {options.runtime!r}; known: {', '.join(RUNTIMES)}")
-    if options.precision not in PRECISIONS:
-        raise InvalidConfig(f"unknown precision {options.precision!r}; known: {', '.join(PRECISIONS)}")
-    if options.runtime == "openvino" and options.precision == "float16":
-        raise RuntimeUnavailable("the openvino runtime runs on CPUs, in float32 or bfloat16; float16 needs a GPU")
-    if options.runtime == "openvino" and not openvino_installed():
-        raise RuntimeUnavailable("the openvino runtime needs the package openvino: pip install openvino")
-
-
-def _weights(options: PackageOptions, spec: ModelSpec, label_count: int | None) -> WeightsSource:
-    if options.checkpoint is not None:
-        return checkpoint_weights(options.checkpoint, spec, offline=options.offline, progress=options.progress)
-    if options.weights == "random":
-        return random_weights(spec, num_classes=label_count or spec.num_classes, seed=options.seed)
-    if options.weights != "published":
-        raise InvalidConfig(f"unknown weights {options.weights!r}; known: published, random")
-    return published_weights(spec, offline=options.offline, progress=options.progress)
-
-
-def _default_labels(spec: ModelSpec, num_classes: int) -> tuple[str, ...]:
-    """The labels that belong to the spec; raises InvalidLabels when the weights have another number of classes."""
-    if num_classes != spec.num_classes:
-        raise InvalidLabels(
-            f"the checkpoint has {num_classes} classes and {spec.name} has {spec.num_classes}: give its labels, "
-            "--labels FILE"
-        )
-    if spec.weights.bundled_labels is not None:
-        return read_labels(WEIGHTS_FOLDER / spec.weights.bundled_labels)
-    from torchvision.models.video import R3D_18_Weights  # slow to import, and needed only here
-
-    return checked_labels(R3D_18_Weights.KINETICS400_V1.meta["categories"], origin="torchvision's Kinetics-400 labels")
-
-
-def _write_stage(
-    stage: Path, options: PackageOptions, spec: ModelSpec, source: WeightsSource, name: str
-) -> tuple[ArchiveInfo, tuple[str, ...]]:
-    """Weights, the converted model and archive.json; returns what archive.json says, and remarks for the user."""
-    weights = stage / WEIGHTS_FILE
-    save_file(dict(source.state_dict), weights, metadata={HEAD_METADATA_KEY: source.head})
-    digest = sha256_of(weights)
-    info = ArchiveInfo(
-        spec=spec.name,
-        name=name,
-        version=options.version,
-        num_classes=source.num_classes,
-        head=source.head,
-        weights=source.info if source.info.sha256 else replace(source.info, sha256=digest),
-        package_version=__version__,
-    )
-    notes: tuple[str, ...] = ()
-    if options.runtime in ("auto", "openvino"):
-        if openvino_installed():
-            model = load_model(spec, weights, num_classes=source.num_classes, head=source.head)
-            convert(model, spec, stage / OPENVINO_FILE)
-            info = replace(info, openvino=OpenVinoInfo(model=OPENVINO_FILE, weights_sha256=digest))
-        else:
-            notes = ("openvino is not installed: the archive holds no converted model, workers will use torch",)
-    (stage / ARCHIVE_FILE).write_text(json.dumps(info.to_json(), indent=2) + "\n", encoding="utf-8")
-    return info, notes
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -264,25 +99,6 @@ def _options(argv: Sequence[str] | None) -> PackageOptions:
         offline=arguments.offline,
         progress=sys.stderr.isatty(),
     )
-
-
-def summary(packaged: Packaged) -> str:
-    """A few lines for people: where the archive is, how large, and what weights it holds."""
-    info = packaged.info
-    origin = {
-        "published": f"published, {info.weights.source}",
-        "checkpoint": f"checkpoint {info.weights.source}",
-        "bundled": f"bundled, {info.weights.source}",
-        "random": f"RANDOM (seed {info.weights.seed}): the answers mean nothing",
-    }[info.weights.kind]
-    lines = [
-        f"{packaged.path}  {packaged.path.stat().st_size / 1e6:.1f} MB",
-        f"  model    {info.name} {info.version}: {info.spec}, {info.num_classes} classes, {info.head} head",
-        f"  weights  {origin}",
-        f"  sha256   {info.weights.sha256}",
-        *(f"  note     {note}" for note in packaged.notes),
-    ]
-    return "\n".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

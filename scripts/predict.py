@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from clients import ApiError, ClientError, Prediction, Timeline
 from clients.errors import InvalidAnswer, UnreadableVideo
-from scripts._connection import Client, add_connection_arguments, advice, open_client
-from scripts._text import is_plain, prediction_lines, timeline_lines
+from clients.text import is_plain, prediction_lines, timeline_lines
+from serving.connection import Client, add_connection_arguments, advice, open_client
 
 VIDEO_SUFFIXES = tuple(
     f".{name}"

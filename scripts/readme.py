@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.results import read_result
 from benchmarks.table import markdown
 from handlers.specs import SPECS, ModelSpec
-from scripts._environment import REPOSITORY
+from serving.environment import REPOSITORY
 
 README = REPOSITORY / "README.md"
 RESULT = REPOSITORY / "benchmarks" / "results" / "two-cores.json"

@@ -17,8 +17,8 @@ from typing import Any
 
 from scripts._browser import NoBrowser, opened_page
 from scripts._demo_clip import two_part_clip
-from scripts._environment import REPOSITORY
-from scripts._server import ServerError, TorchServe
+from serving.environment import REPOSITORY
+from serving.server import ServerError, TorchServe
 
 IMAGES = REPOSITORY / "docs" / "images"
 MODEL = "camera_motion"

@@ -10,8 +10,8 @@ import torch
 
 from handlers.models import build_model
 from handlers.specs import get_spec
-from scripts._convert import convert, example_inputs, openvino_installed
-from scripts._weights import random_weights
+from serving.openvino_export import convert, example_inputs, openvino_installed
+from serving.weights import random_weights
 
 pytestmark = pytest.mark.skipif(not openvino_installed(), reason="openvino is not installed")
 

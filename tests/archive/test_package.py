@@ -29,10 +29,12 @@ from handlers.limits import Limits
 from handlers.runtimes import create_runtime
 from handlers.specs import get_spec
 from handlers.version import __version__
-from scripts import _archive, _weights
-from scripts._download import sha256_of
-from scripts._weights_cache import cache_path
-from scripts.package import PackageOptions, main, package
+from scripts.package import main
+from serving import build_archive
+from serving import weights as weights_module
+from serving.download import sha256_of
+from serving.package import PackageOptions, package
+from serving.weights_cache import cache_path
 from tests.golden.dialects import Golden, clip, goldens
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -117,8 +119,8 @@ def test_manifest_names_entry_version_and_settings(unpacked: Path) -> None:
 
 
 def test_entry_file_belongs_to_the_family() -> None:
-    assert _archive.entry_file(get_spec("slow_r50").pathways).name == "single_pathway_handler.py"
-    assert _archive.entry_file(get_spec("slowfast_r50").pathways).name == "dual_pathway_handler.py"
+    assert build_archive.entry_file(get_spec("slow_r50").pathways).name == "single_pathway_handler.py"
+    assert build_archive.entry_file(get_spec("slowfast_r50").pathways).name == "dual_pathway_handler.py"
 
 
 def test_settings_hold_every_key_with_its_default_and_a_comment(unpacked: Path) -> None:
@@ -251,12 +253,12 @@ def test_own_labels_decide_the_class_count_of_random_weights(store: Path, tmp_pa
 def test_bundled_weights_are_cast_up_and_bring_their_labels(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = _weights.random_weights(get_spec("camera_motion"), num_classes=10, seed=1)
+    source = weights_module.random_weights(get_spec("camera_motion"), num_classes=10, seed=1)
     half = {key: value.half() if value.is_floating_point() else value for key, value in source.state_dict.items()}
     save_file(half, tmp_path / "camera_motion.safetensors")
     (tmp_path / "camera_motion.labels.txt").write_text("".join(f"motion {index}\n" for index in range(10)))
-    monkeypatch.setattr(_weights, "WEIGHTS_FOLDER", tmp_path)
-    monkeypatch.setattr("scripts.package.WEIGHTS_FOLDER", tmp_path)
+    monkeypatch.setattr(weights_module, "WEIGHTS_FOLDER", tmp_path)
+    monkeypatch.setattr("serving.package.WEIGHTS_FOLDER", tmp_path)
     packaged = package(PackageOptions(spec="camera_motion", runtime="eager", output=store, offline=True))
     folder = _unpack(packaged.path, tmp_path / "unpacked")
     assert packaged.info.weights.kind == "bundled"
@@ -275,7 +277,7 @@ def test_published_weights_come_from_the_cache_of_their_url(
     assert url is not None
     path = cache_path(url)
     path.parent.mkdir(parents=True)
-    source = _weights.random_weights(get_spec("x3d_xs"), num_classes=400, seed=1)
+    source = weights_module.random_weights(get_spec("x3d_xs"), num_classes=400, seed=1)
     torch.save({"model_state": dict(source.state_dict)}, path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     path.with_name("X3D_XS.pyth.sha256").write_text(f"{digest}  X3D_XS.pyth\n")
@@ -287,7 +289,7 @@ def test_published_weights_come_from_the_cache_of_their_url(
 def test_without_openvino_auto_goes_on_and_openvino_is_refused(
     store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("scripts.package.openvino_installed", lambda: False)
+    monkeypatch.setattr("serving.package.openvino_installed", lambda: False)
     arguments = ["x3d_xs", "--weights", "random", "--output", str(store)]
     assert main([*arguments, "--runtime", "openvino"]) == 1
     assert "needs the package openvino" in capsys.readouterr().err
@@ -356,7 +358,7 @@ def test_command_line_mistakes_exit_with_2(arguments: list[str]) -> None:
 def test_labels_that_do_not_fit_are_refused(
     store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], labels: str | None, message: str
 ) -> None:
-    source = _weights.random_weights(get_spec("x3d_xs"), num_classes=3, seed=1)
+    source = weights_module.random_weights(get_spec("x3d_xs"), num_classes=3, seed=1)
     torch.save(dict(source.state_dict), tmp_path / "mine.pth")
     arguments = ["x3d_xs", "--checkpoint", str(tmp_path / "mine.pth"), "--output", str(store)]
     if labels is not None:
@@ -393,12 +395,12 @@ def test_archive_that_does_not_work_is_not_put_in_place(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: str, message: str
 ) -> None:
     checkout = tmp_path / "handlers"
-    shutil.copytree(_archive._HANDLERS, checkout, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(build_archive._HANDLERS, checkout, ignore=shutil.ignore_patterns("__pycache__"))
     (checkout / "single_pathway_handler.py").write_text(entry)
-    monkeypatch.setattr(_archive, "_HANDLERS", checkout)
+    monkeypatch.setattr(build_archive, "_HANDLERS", checkout)
     target = store / "x3d_xs.mar"
     target.write_bytes(b"the one before")
-    with pytest.raises(_archive.ArchiveError, match=message):
+    with pytest.raises(build_archive.ArchiveError, match=message):
         package(PackageOptions(spec="x3d_xs", weights="random", runtime="eager", output=store, force=True))
     assert target.read_bytes() == b"the one before"
 
@@ -417,7 +419,7 @@ def test_interruption_and_full_disk_leave_nothing(
         archive.writestr(info, path.read_bytes()[:100])
         raise trouble
 
-    monkeypatch.setattr(_archive, "_store", half)
+    monkeypatch.setattr(build_archive, "_store", half)
     assert main(["x3d_xs", "--weights", "random", "--runtime", "eager", "--output", str(store)]) == status
     assert capsys.readouterr().err.count("\n") == 1
     assert list(store.iterdir()) == []

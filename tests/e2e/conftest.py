@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts._server import TorchServe
+from serving.server import TorchServe
 from tests.support.archives import package
 
 

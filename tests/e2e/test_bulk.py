@@ -19,7 +19,7 @@ from handlers.clips import Sampling
 from handlers.options import RequestOptions, VideoRequest
 from handlers.pipeline import VideoClassifier
 from handlers.results import VideoScores, aggregate
-from scripts._server import TorchServe
+from serving.server import TorchServe
 from tests.e2e.bulk_support import journal_lines, make_videos, rows_of, run, run_and_kill, timeless
 
 COUNT = 24

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from scripts._camera_clips import LABELS, make_clip
-from scripts._server import TorchServe
+from serving.server import TorchServe
 from tests.e2e.bulk_support import run
 
 CLIPS = int(os.environ.get("EVALUATE_CLIPS", "20"))

@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from scripts._camera_clips import LABELS, make_clip
-from scripts._server import TorchServe
+from serving.server import TorchServe
 from tests.support.archives import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "your-own-model.md").read_text(encoding="utf-8")

@@ -30,7 +30,7 @@ from clients.errors import (
     VideoTooLarge,
 )
 from clients.retry import NO_RETRY
-from scripts._server import TorchServe
+from serving.server import TorchServe
 from tests.conftest import REPOSITORY
 from tests.support.archives import tiny_archive
 
@@ -336,7 +336,7 @@ def test_a_machine_with_nothing_but_the_clients_requirements(
     if installed.returncode != 0:
         pytest.skip(f"pip cannot install here: {installed.stderr.strip().splitlines()[-1]}")
     checkout = tmp_path / "checkout"
-    for folder in ("clients", "scripts"):
+    for folder in ("clients", "scripts", "serving"):
         shutil.copytree(REPOSITORY / folder, checkout / folder, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "clip.mp4").write_bytes(h264_video)
     code = (

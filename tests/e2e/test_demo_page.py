@@ -18,9 +18,9 @@ import pytest
 from clients import VideoClient
 from scripts._browser import NoBrowser, chromium_path, opened_page
 from scripts._demo_clip import PART_SEC, PARTS, two_part_clip
-from scripts._environment import REPOSITORY
-from scripts._server import TorchServe
 from scripts.screenshots import choose_model, classify, open_demo, running_demo
+from serving.environment import REPOSITORY
+from serving.server import TorchServe
 from tests.support.archives import tiny_archive
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]

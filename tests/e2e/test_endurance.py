@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts._server import TorchServe
+from serving.server import TorchServe
 from tests.support.mutation import mutate
 from tests.support.traffic import Client, resident_bytes
 from tests.unit.test_fuzz import seeds

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from handlers.encoded_video import recipe_tensor
 from handlers.models import build_model
 from handlers.specs import ModelSpec, get_spec
-from scripts._server import TorchServe
+from serving.server import TorchServe
 from tests.conftest import CORPUS
 from tests.support.archives import package
 from tests.support.traffic import Client, variant

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts._server import TorchServe
+from serving.server import TorchServe
 from tests.support.decoding import wait_until
 from tests.support.traffic import Answer, Client, steady, variant
 

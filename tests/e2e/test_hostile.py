@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scripts._server import TorchServe
+from serving.server import TorchServe
 from tests.conftest import CORPUS
 from tests.support.decoding import wait_until
 from tests.support.hostile import CANARY_PATH, calling_files, costly_files

@@ -12,8 +12,8 @@ import grpc
 import pytest
 import requests
 
-from scripts._grpc import load_stubs
-from scripts._server import TorchServe
+from serving.grpc_stubs import load_stubs
+from serving.server import TorchServe
 from tests.support.videos import VideoPlan, make_video
 
 MODEL = "x3d_xs"

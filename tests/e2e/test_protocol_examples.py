@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from scripts._server import TorchServe
+from serving.server import TorchServe
 from tests.conftest import REPOSITORY
 from tests.support.videos import VideoPlan, make_video
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from scripts._environment import REPOSITORY
-from scripts._server import Server, stop_processes
-from scripts._setup import REQUIREMENTS, installed
+from serving.environment import REPOSITORY
+from serving.install import REQUIREMENTS, installed
+from serving.server import Server, stop_processes
 from tests.support.checkout import Checkout, copy_checkout
 
 pytestmark = pytest.mark.e2e

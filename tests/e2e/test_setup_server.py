@@ -15,8 +15,8 @@ import grpc
 import psutil
 import pytest
 
-from scripts._grpc import load_stubs
-from scripts._server import ServerError, TorchServe
+from serving.grpc_stubs import load_stubs
+from serving.server import ServerError, TorchServe
 from tests.support.archives import tiny_archive
 
 pytestmark = pytest.mark.e2e

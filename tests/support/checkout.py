@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from scripts._environment import REPOSITORY, Ports, read_properties
+from serving.environment import REPOSITORY, Ports, read_properties
 
 _NOT_COPIED = shutil.ignore_patterns(
     ".git", ".venv", ".serving", "build", "logs", "key_file.json", "*.mar", "__pycache__", ".*_cache", ".hypothesis",

@@ -18,8 +18,8 @@ import grpc
 import psutil
 import requests
 
-from scripts._grpc import load_stubs
-from scripts._server import Server
+from serving.grpc_stubs import load_stubs
+from serving.server import Server
 
 TIMEOUT_SEC = 120.0
 

@@ -15,7 +15,7 @@ from handlers.checkpoints import HEAD_METADATA_KEY, canonical_checkpoint, read_c
 from handlers.errors import InvalidCheckpoint
 from handlers.models import build_model
 from handlers.specs import get_spec
-from scripts._weights import random_weights
+from serving.weights import random_weights
 from tests.golden.dialects import LAYOUTS, Golden, clip, goldens, weights
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "dialects"

@@ -11,7 +11,7 @@ import yaml
 from handlers.config import HandlerConfig
 from handlers.errors import InvalidConfig, UnknownSpec
 from handlers.limits import Limits
-from scripts._model_config import model_config
+from serving.model_config import model_config
 
 
 def test_defaults() -> None:

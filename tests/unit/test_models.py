@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from handlers.errors import InvalidCheckpoint
 from handlers.models import LogMeanProbability, build_model, expected_shapes, load_model
 from handlers.specs import SPECS, ModelSpec, get_spec
-from scripts._weights import random_weights
+from serving.weights import random_weights
 
 HUB: dict[str, Any] = {
     "x3d_xs": lambda: hub.x3d_xs(head_activation=None),

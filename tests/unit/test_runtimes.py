@@ -20,7 +20,7 @@ from handlers.runtimes import OpenVinoRuntime, Runtime, best_device, create_runt
 from handlers.specs import get_spec
 from handlers.torch_runtime import TorchRuntime
 from handlers.transforms import pack_pathways
-from scripts._convert import convert
+from serving.openvino_export import convert
 
 CLASSES = 7
 INFO = ArchiveInfo(

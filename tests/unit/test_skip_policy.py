@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scripts._environment import REPOSITORY
+from serving.environment import REPOSITORY
 
 TESTS = """
 import pytest

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from clients import Prediction, Timeline, VideoClient
+from clients import Prediction, Timeline, VideoClient, text
 from scripts import _demo_html as html
-from scripts import _text as text
 from scripts._demo_assets import CSS, SEEK_JS
 from scripts._demo_requests import Form, ask, curl_line
 from scripts.demo import DemoError, archives

@@ -27,7 +27,7 @@ from clients.errors import (
 )
 from clients.grpc_messages import CLASSES, INFERENCE_SERVICE, MANAGEMENT_SERVICE, MESSAGES
 from clients.retry import Retry
-from scripts import _grpc
+from serving import grpc_stubs
 from tests.unit.clients.conftest import KeyFile
 from tests.unit.clients.fake_server import FakeServer
 
@@ -101,8 +101,8 @@ def raises(code: grpc.StatusCode, details: str) -> Callable[[str, Any, str | Non
 def test_the_messages_are_torchserves() -> None:
     """Names, numbers and types of every field, against stubs generated from the installed TorchServe's own protos."""
     try:
-        stubs = _grpc.load_stubs()
-    except _grpc.StubsUnavailable as error:
+        stubs = grpc_stubs.load_stubs()
+    except grpc_stubs.StubsUnavailable as error:
         pytest.skip(str(error))
     theirs = {"inference": stubs.inference, "management": stubs.management}
     for package, messages in MESSAGES.items():
@@ -125,8 +125,8 @@ def _rpcs(module: Any, service: str) -> list[str]:
 
 def test_a_message_is_read_by_the_generated_stubs_and_back() -> None:
     try:
-        stubs = _grpc.load_stubs()
-    except _grpc.StubsUnavailable as error:
+        stubs = grpc_stubs.load_stubs()
+    except grpc_stubs.StubsUnavailable as error:
         pytest.skip(str(error))
     ours = CLASSES["PredictionsRequest"](model_name="m", model_version="2", input={"data": b"\x00\xff", "top_k": b"3"})
     theirs = stubs.inference.PredictionsRequest.FromString(ours.SerializeToString())

@@ -14,8 +14,8 @@ import pytest
 from clients import GrpcVideoClient, VideoClient
 from clients.errors import InvalidKey, KeyUnavailable
 from clients.keys import is_loopback
-from scripts import _connection
 from scripts.demo import key_file_in_use
+from serving import connection
 from tests.unit.clients.conftest import KeyFile
 from tests.unit.clients.fake_server import Asked, FakeServer, refusal
 from tests.unit.clients.test_grpc_client import FakeGrpc, Refused, fake_grpc
@@ -176,16 +176,16 @@ def test_the_commands_default_key_file_stays_here(
     def refuse(rpc: str, request: Any, key: str | None) -> bytes:
         raise Refused(grpc.StatusCode.PERMISSION_DENIED, "Token Authorization failed.")
 
-    monkeypatch.setattr(_connection, "REPOSITORY", default_keys.parent)
+    monkeypatch.setattr(connection, "REPOSITORY", default_keys.parent)
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     fake.answer, fake_grpc.answer = lambda asked: REFUSED, refuse
     parser = argparse.ArgumentParser()
-    _connection.add_connection_arguments(parser)
+    connection.add_connection_arguments(parser)
     url = f"ipv4:{fake_grpc.target}" if with_grpc else elsewhere(fake.url)
     arguments = ["--url", url, "--management-url", url, *(["--grpc"] if with_grpc else [])]
-    with _connection.open_client(parser.parse_args(arguments)) as client, pytest.raises(InvalidKey) as raised:
+    with connection.open_client(parser.parse_args(arguments)) as client, pytest.raises(InvalidKey) as raised:
         client.answer(b"v", model="m")
-    assert "--key-file" in _connection.advice(raised.value)
+    assert "--key-file" in connection.advice(raised.value)
     sent = [key for _, _, key in fake_grpc.asked] if with_grpc else [asked.key for asked in fake.asked]
     assert sent == [None]
     assert key_file_in_use(None, "http://127.0.0.1:8080") == default_keys

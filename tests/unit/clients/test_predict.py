@@ -155,7 +155,7 @@ def test_a_missing_server_and_a_missing_key_name_the_flag(
     assert "--url names another" in error
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("scripts._connection.REPOSITORY", tmp_path)
+    monkeypatch.setattr("serving.connection.REPOSITORY", tmp_path)
     serving.answer = lambda asked: refusal(400, "InvalidKeyException")
     addresses = ["--url", serving.url, "--management-url", serving.url]
     assert models.main(["list", *addresses]) == 1

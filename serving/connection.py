@@ -8,7 +8,7 @@ from pathlib import Path
 from clients import ClientError, GrpcVideoClient, VideoClient
 from clients.errors import ConnectionFailed, InvalidKey, KeyUnavailable
 from clients.keys import KEY_FILE
-from scripts._environment import CONFIG, REPOSITORY, Ports
+from serving.environment import CONFIG, REPOSITORY, Ports
 
 Client = VideoClient | GrpcVideoClient
 

@@ -3,7 +3,7 @@
     stubs = load_stubs()
     stubs.inference_grpc.InferenceAPIsServiceStub(channel)
 
-`python -m scripts._grpc` (part of set-up) generates them; `load_stubs` does so itself where they are missing and
+`python -m serving.grpc_stubs` (part of set-up) generates them; `load_stubs` does so itself where they are missing and
 grpcio-tools is installed. A client that has the generated folder needs neither torchserve nor grpcio-tools.
 """
 

@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 
-from scripts._environment import CONFIG, REPOSITORY, ServerError, serving_variables
+from serving.environment import CONFIG, REPOSITORY, ServerError, serving_variables
 
 
 def main() -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from scripts._download import DownloadError, check_hash, fetch, file_name_of, refuse_plain_http, sha256_of
+from serving.download import DownloadError, check_hash, fetch, file_name_of, refuse_plain_http, sha256_of
 
 _FOLDER = "video-action-serving"
 

@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from handlers.specs import get_spec
-from scripts._download import DownloadError, fetch
-from scripts._weights import checkpoint_weights, published_weights, random_weights
-from scripts._weights_cache import cache_path, cached
+from serving.download import DownloadError, fetch
+from serving.weights import checkpoint_weights, published_weights, random_weights
+from serving.weights_cache import cache_path, cached
 from tests.conftest import REPOSITORY
 
 BODY = bytes(range(256)) * 9000  # 2.3 MB: more than one block

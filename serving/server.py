@@ -30,7 +30,7 @@ from typing import Any, Literal, Self
 
 import psutil
 
-from scripts._environment import CONFIG, Ports, ServerError, read_properties, serving_environment
+from serving.environment import CONFIG, Ports, ServerError, read_properties, serving_environment
 
 __all__ = ["Ports", "Server", "ServerError", "TorchServe", "stop_processes"]
 

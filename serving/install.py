@@ -1,6 +1,6 @@
 """Installs pinned requirements into the running virtual environment, once, and generates the gRPC stubs.
 
-`python -m scripts._setup base` is what `./scripts/quickstart` runs, `dev` what `./scripts/test` and `./scripts/check`
+`python -m serving.install base` is what `./scripts/quickstart` runs, `dev` what `./scripts/test` and `./scripts/check`
 run. A stamp in the environment remembers what was installed, file by file, so the second run does nothing. Only the
 standard library is imported here: nothing else is there yet.
 """
@@ -63,7 +63,7 @@ def install(file: Path, stamp: Path = STAMP) -> None:
 
 def main() -> int:
     names = sorted(path.stem for path in REQUIREMENTS.glob("*.txt") if path.stem != "constraints")
-    parser = argparse.ArgumentParser(prog="python -m scripts._setup", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m serving.install", description=__doc__)
     parser.add_argument("requirements", choices=names)
     name = parser.parse_args().requirements
     file = REQUIREMENTS / f"{name}.txt"
@@ -76,10 +76,10 @@ def main() -> int:
             print(f"pip could not install requirements/{name}.txt (exit status {error.returncode})", file=sys.stderr)
             return 1
     if name in ("base", "dev"):
-        from scripts import _grpc
+        from serving import grpc_stubs
 
-        if not _grpc.is_generated():
-            print(f"Generating gRPC stubs into {_grpc.generate().relative_to(REPOSITORY)}")
+        if not grpc_stubs.is_generated():
+            print(f"Generating gRPC stubs into {grpc_stubs.generate().relative_to(REPOSITORY)}")
     return 0
 
 

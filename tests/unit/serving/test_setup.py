@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from scripts import _quickstart, _setup
-from scripts._environment import CONFIG, REPOSITORY, Ports, ServerError, read_properties, temp_folder
+from scripts import _quickstart
 from scripts._quickstart import QuickstartError, build, curl_line, have_archive, holds_these_handlers
-from scripts._server import Server
+from serving import install
+from serving.environment import CONFIG, REPOSITORY, Ports, ServerError, read_properties, temp_folder
+from serving.server import Server
 from tests.support.archives import tiny_archive
 
 REQUIREMENT_FILES = sorted((REPOSITORY / "requirements").glob("*.txt"))
@@ -46,7 +47,7 @@ def test_a_client_needs_neither_torch_nor_torchserve() -> None:
 
 
 def test_a_closure_holds_every_included_file_once() -> None:
-    names = [file.name for file in _setup.closure(REPOSITORY / "requirements" / "dev.txt")]
+    names = [file.name for file in install.closure(REPOSITORY / "requirements" / "dev.txt")]
     assert sorted(names) == sorted(file.name for file in REQUIREMENT_FILES)
 
 
@@ -54,12 +55,12 @@ def test_an_environment_is_reused_until_a_requirement_changes(tmp_path: Path) ->
     base, client, stamp = tmp_path / "base.txt", tmp_path / "client.txt", tmp_path / "stamp.json"
     base.write_text("-r client.txt\nb==1\n")
     client.write_text("a==1\n")
-    assert not _setup.installed(base, stamp)
-    stamp.write_text(json.dumps(_setup.digests(base)))
-    assert _setup.installed(base, stamp)
-    assert _setup.installed(client, stamp)
+    assert not install.installed(base, stamp)
+    stamp.write_text(json.dumps(install.digests(base)))
+    assert install.installed(base, stamp)
+    assert install.installed(client, stamp)
     client.write_text("a==2\n")
-    assert not _setup.installed(base, stamp)
+    assert not install.installed(base, stamp)
 
 
 def test_config_is_closed_to_the_outside() -> None:

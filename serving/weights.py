@@ -18,8 +18,8 @@ from handlers.checkpoints import read_checkpoint
 from handlers.errors import InvalidCheckpoint
 from handlers.models import expected_shapes
 from handlers.specs import Head, ModelSpec
-from scripts._download import check_hash, sha256_of
-from scripts._weights_cache import cached
+from serving.download import check_hash, sha256_of
+from serving.weights_cache import cached
 
 WEIGHTS_FOLDER = Path(__file__).resolve().parent.parent / "weights"
 """Weights that this repository holds itself, float16."""
