@@ -20,15 +20,16 @@ from typing import NoReturn
 
 import psutil
 
+from camera_motion.sample_clips import sample_clip
 from handlers.errors import SetupError, UnknownSpec
 from handlers.specs import get_spec
-from scripts._sample import sample_clip
 from serving.environment import CONFIG, REPOSITORY, Ports, ServerError, serving_environment, temp_folder
 from serving.server import Server, stop_processes
 
 DEFAULT_MODEL = "x3d_s"
 EMBEDDED_MODEL = "camera_motion"
 MODEL_STORE = REPOSITORY / "model_store"
+SAMPLE = REPOSITORY / "build" / "sample.mp4"
 
 _READY_TIMEOUT_SEC = 180.0
 _JVM = "org.pytorch.serve.ModelServer"
@@ -195,7 +196,7 @@ def start(server: Server, name: str) -> None:
 
 def answer(server: Server, name: str) -> None:
     """Send the sample clip, print the answer and the line that repeats it."""
-    clip = sample_clip()
+    clip = sample_clip(SAMPLE)
     url = f"{server.inference_url}/predictions/{name}"
     headers = {**server.headers(), "Content-Type": "video/mp4"}
     began = time.monotonic()

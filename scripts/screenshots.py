@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from camera_motion.sample_clips import two_part_clip
 from scripts._browser import NoBrowser, opened_page
-from scripts._demo_clip import two_part_clip
 from serving.environment import REPOSITORY
 from serving.server import ServerError, TorchServe
 

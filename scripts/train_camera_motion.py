@@ -21,13 +21,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from camera_motion.card import TrainingRecord, model_card
+from camera_motion.loop import DEFAULT_PHASES, SMOKE_PHASES, Phase, Settings, train
+from camera_motion.measure import FreshClips, Report, Reversals, measure, reversals, scorer
+from camera_motion.motion import LABELS
+from camera_motion.realframes import RealFrameClips, read_stills
 from handlers.models import load_model
 from handlers.specs import get_spec
-from scripts.camera_motion.card import TrainingRecord, model_card
-from scripts.camera_motion.loop import DEFAULT_PHASES, SMOKE_PHASES, Phase, Settings, train
-from scripts.camera_motion.measure import FreshClips, Report, Reversals, measure, reversals, scorer
-from scripts.camera_motion.motion import LABELS
-from scripts.camera_motion.realframes import RealFrameClips, read_stills
 
 NAME = "camera_motion"
 RECORD_KEY = "training"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from scripts._camera_clips import LABELS, make_clip
+from camera_motion.sample_clips import LABELS, make_clip
 from serving.server import TorchServe
 from tests.support.archives import REPOSITORY
 

@@ -10,8 +10,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from scripts.camera_motion.motion import CameraPath, Floats
-from scripts.camera_motion.scenes import SIZE
+from camera_motion.motion import CameraPath, Floats
+from camera_motion.scenes import SIZE
 
 Frames = NDArray[np.uint8]  # (T, H, W, 3)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.camera_motion.depthwise import speed_up
+from camera_motion.depthwise import speed_up
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last_3d])

@@ -10,11 +10,11 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from camera_motion.motion import LABELS, REFERENCE_SEC, CameraPath, Floats, sample_path
+from camera_motion.render import Frames, Texture, encode_h264, render, sample_scene
+from camera_motion.scenes import make_texture
 from handlers.specs import ModelSpec, get_spec
 from handlers.transforms import FrameTransform, subsample_indices, with_alpha
-from scripts.camera_motion.motion import LABELS, REFERENCE_SEC, CameraPath, Floats, sample_path
-from scripts.camera_motion.render import Frames, Texture, encode_h264, render, sample_scene
-from scripts.camera_motion.scenes import make_texture
 
 T = TypeVar("T")
 ModelInput = NDArray[np.float32]  # (3, T, S, S), normalised

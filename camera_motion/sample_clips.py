@@ -1,6 +1,6 @@
 """Sample clips whose camera motion is known: a textured scene, things that move in it, a moving camera, H.264.
 
-Needs numpy and av, not torch. `python -m scripts._camera_clips "pan left" --output pan_left.mp4` writes one.
+Needs numpy and av, not torch. `python -m camera_motion.sample_clips "pan left" --output pan_left.mp4` writes one.
 """
 
 from __future__ import annotations
@@ -10,11 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.camera_motion.motion import LABELS, sample_path
-from scripts.camera_motion.render import Frames, Texture, encode_h264, render, sample_scene
-from scripts.camera_motion.scenes import make_texture
+from camera_motion.motion import LABELS, sample_path
+from camera_motion.render import Frames, Texture, encode_h264, render, sample_scene
+from camera_motion.scenes import make_texture
 
-__all__ = ["LABELS", "make_clip", "make_frames"]
+__all__ = ["LABELS", "make_clip", "make_frames", "sample_clip", "two_part_clip"]
+
+SAMPLE_LABEL = "pan left"
+"""What `sample_clip` shows."""
+
+PARTS = ("pan left", "zoom in")
+PART_SEC = 4.0
+"""What `two_part_clip` shows, and for how long each, seconds."""
 
 
 def make_clip(
@@ -63,8 +70,28 @@ def make_frames(
     return frames
 
 
+def sample_clip(path: Path) -> Path:
+    """Write two seconds of `SAMPLE_LABEL` to `path` unless the file is there: whole, or not at all."""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_bytes(make_clip(SAMPLE_LABEL, seed=7, strength=0.6))
+        partial.replace(path)
+    return path
+
+
+def two_part_clip(*, seed: int = 7, strength: float = 0.6, width: int = 640, height: int = 360) -> bytes:
+    """An mp4 of `PARTS` at 30 frames a second, `PART_SEC` seconds each: what the demo's pictures and tests show."""
+    fps = 30
+    parts = [
+        make_frames(label, seed=seed, duration_sec=PART_SEC, fps=fps, width=width, height=height, strength=strength)
+        for label in PARTS
+    ]
+    return encode_h264(np.concatenate(parts), fps=fps)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m scripts._camera_clips", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m camera_motion.sample_clips", description=__doc__)
     parser.add_argument("label", choices=LABELS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--strength", type=float, default=0.5, help="speed within the label's range, 0 to 1")

@@ -13,12 +13,12 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from camera_motion.clips import decode, encoded_video, preprocess
+from camera_motion.motion import LABELS
+from camera_motion.render import Texture
+from camera_motion.sample_clips import make_clip
+from camera_motion.scenes import make_texture
 from handlers.specs import get_spec
-from scripts._camera_clips import make_clip
-from scripts.camera_motion.clips import decode, encoded_video, preprocess
-from scripts.camera_motion.motion import LABELS
-from scripts.camera_motion.render import Texture
-from scripts.camera_motion.scenes import make_texture
 
 Scorer = Callable[[bytes], NDArray[np.float64]]
 """An mp4 -> one probability per label."""

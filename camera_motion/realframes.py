@@ -14,8 +14,8 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from scripts.camera_motion.motion import LABELS, REFERENCE_SEC, CameraPath, Floats, sample_path
-from scripts.camera_motion.render import DETAIL, Frames, encode_h264
+from camera_motion.motion import LABELS, REFERENCE_SEC, CameraPath, Floats, sample_path
+from camera_motion.render import DETAIL, Frames, encode_h264
 
 LARGEST_SHORT_SIDE = 720  # larger frames are halved until they fit: the model sees 182 pixels
 SMALLEST_SHORT_SIDE = 120

@@ -13,12 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from handlers.models import load_model
-from handlers.specs import get_spec
-from scripts._camera_clips import LABELS, make_clip, make_frames
-from scripts.camera_motion.clips import STEP_UNITS, decode, preprocess, sized_spec, to_input
-from scripts.camera_motion.flow import FLOW_UNIT, FlowHeads, camera_flow
-from scripts.camera_motion.loop import (
+from camera_motion.clips import STEP_UNITS, decode, preprocess, sized_spec, to_input
+from camera_motion.flow import FLOW_UNIT, FlowHeads, camera_flow
+from camera_motion.loop import (
     DEFAULT_PHASES,
     PEAK_LEARNING_RATE,
     learning_rate,
@@ -26,11 +23,14 @@ from scripts.camera_motion.loop import (
     pool_globally,
     served_state,
 )
-from scripts.camera_motion.measure import FreshClips, Report, Scorer, scorer
-from scripts.camera_motion.render import encode_h264
+from camera_motion.measure import FreshClips, Report, Scorer, scorer
+from camera_motion.render import encode_h264
+from camera_motion.sample_clips import LABELS, make_clip, make_frames
+from handlers.models import load_model
+from handlers.specs import get_spec
 from scripts.train_camera_motion import main, parse_arguments, read_record, scaled
 
-WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
+WEIGHTS = Path(__file__).resolve().parents[3] / "weights"
 MOST_BYTES = 8_000_000
 
 

@@ -15,13 +15,13 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import tqdm
 
+from camera_motion.clips import ExampleSource, sized_spec, to_input
+from camera_motion.depthwise import speed_up
+from camera_motion.flow import FlowHeads
+from camera_motion.motion import LABELS
+from camera_motion.team import Team, run_team
 from handlers.models import build_model
 from handlers.specs import get_spec
-from scripts.camera_motion.clips import ExampleSource, sized_spec, to_input
-from scripts.camera_motion.depthwise import speed_up
-from scripts.camera_motion.flow import FlowHeads
-from scripts.camera_motion.motion import LABELS
-from scripts.camera_motion.team import Team, run_team
 
 PEAK_LEARNING_RATE = 1.5e-3
 WEIGHT_DECAY = 0.02

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from scripts._camera_clips import LABELS, make_clip, make_frames
-from scripts.camera_motion.clips import (
+from camera_motion.clips import (
     MIRRORED,
     REVERSED,
     TRANSPOSED,
@@ -24,10 +23,11 @@ from scripts.camera_motion.clips import (
     sized_spec,
     symmetric,
 )
-from scripts.camera_motion.motion import REFERENCE_SEC, SHAKE_NET, STATIC_DRIFT, sample_path
-from scripts.camera_motion.realframes import Still, moving_window
-from scripts.camera_motion.render import Scene, Texture, encode_h264, render
-from scripts.camera_motion.scenes import SIZE, make_texture
+from camera_motion.motion import REFERENCE_SEC, SHAKE_NET, STATIC_DRIFT, sample_path
+from camera_motion.realframes import Still, moving_window
+from camera_motion.render import Scene, Texture, encode_h264, render
+from camera_motion.sample_clips import LABELS, make_clip, make_frames
+from camera_motion.scenes import SIZE, make_texture
 
 EXACTLY = [
     "static",
@@ -138,7 +138,7 @@ def test_reverse_is_the_same_frames_backwards() -> None:
 
 
 def test_sample_clips_need_no_torch() -> None:
-    code = "import sys, scripts._camera_clips; sys.exit('torch' in sys.modules)"
+    code = "import sys, camera_motion.sample_clips; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

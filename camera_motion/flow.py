@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from scripts.camera_motion.clips import STEP_UNITS
+from camera_motion.clips import STEP_UNITS
 
 STAGES = {"blocks.1": 24, "blocks.2": 48, "blocks.3": 96}
 """X3D's residual stages that are taught, by pytorchvideo's names, with their channels; the last has too few places."""

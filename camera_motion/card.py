@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from camera_motion import motion
+from camera_motion.loop import Phase
+from camera_motion.measure import Report, Reversals
 from handlers.specs import get_spec
-from scripts.camera_motion import motion
-from scripts.camera_motion.loop import Phase
-from scripts.camera_motion.measure import Report, Reversals
 
 _MEANING = {
     "static": "the camera rests; objects may move",
