@@ -107,7 +107,7 @@ def key_file_in_use(given: Path | None, url: str) -> Path | None:
 
 def show(client: VideoClient, key_file: Path | None, uploads: Path, port: int | None) -> None:
     try:
-        from scripts._demo_page import PageSettings, serve
+        from demo.page import PageSettings, serve
     except ImportError as error:
         raise DemoError(f"{error.name} is not installed; run: pip install -r requirements/demo.txt") from None
     serve(PageSettings(client=client, key_file=key_file, uploads=uploads), port=port)

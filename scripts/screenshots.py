@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from camera_motion.sample_clips import two_part_clip
-from scripts._browser import NoBrowser, opened_page
+from demo.browser import NoBrowser, opened_page
 from serving.environment import REPOSITORY
 from serving.server import ServerError, TorchServe
 

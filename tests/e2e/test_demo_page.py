@@ -17,7 +17,7 @@ import pytest
 
 from camera_motion.sample_clips import PART_SEC, PARTS, two_part_clip
 from clients import VideoClient
-from scripts._browser import NoBrowser, chromium_path, opened_page
+from demo.browser import NoBrowser, chromium_path, opened_page
 from scripts.screenshots import choose_model, classify, open_demo, running_demo
 from serving.environment import REPOSITORY
 from serving.server import TorchServe

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from clients import Prediction, Timeline, VideoClient, text
-from scripts import _demo_html as html
-from scripts._demo_assets import CSS, SEEK_JS
-from scripts._demo_requests import Form, ask, curl_line
+from demo import html
+from demo.requests import Form, ask, curl_line
 from scripts.demo import DemoError, archives
+from tests.conftest import REPOSITORY
 from tests.unit.clients.conftest import KeyFile
 from tests.unit.clients.fake_server import FakeServer
 
@@ -93,7 +93,8 @@ def test_facts_tell_the_effective_sampling_and_timing(full_answer: dict[str, Any
 
 
 def test_the_pages_own_style_and_script_load_nothing() -> None:
-    assert not re.search(r"url\(|@import|https?:|//[a-z]", CSS + SEEK_JS)
+    for name in ("style.css", "seek.js"):
+        assert not re.search(r"url\(|@import|https?:|//[a-z]", (REPOSITORY / "demo" / name).read_text()), name
 
 
 @pytest.mark.parametrize(

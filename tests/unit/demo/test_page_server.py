@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from clients import VideoClient
-from scripts._demo_uploads import UploadLimits
+from demo.uploads import UploadLimits
 from tests.unit.clients.fake_server import running_fake
 
 LIMITS = UploadLimits(max_upload_bytes=100_000, max_stored_bytes=700_000, max_stored_files=3, max_under_way=2)
@@ -30,7 +30,7 @@ def uploads(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def host(uploads: Path) -> Iterator[str]:
     """`127.0.0.1:PORT` of a running page."""
     gradio = pytest.importorskip("gradio", reason="gradio is not installed: pip install -r requirements/demo.txt")
-    from scripts._demo_page import PageSettings, serve
+    from demo.page import PageSettings, serve
 
     with pytest.MonkeyPatch.context() as patch, running_fake() as fake:
         patch.setenv("GRADIO_TEMP_DIR", str(uploads))

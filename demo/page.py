@@ -13,12 +13,20 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from clients import ClientError, ModelInfo, Prediction, Timeline, VideoClient
-from scripts import _demo_html as html
-from scripts._demo_assets import CSS, FONTS, MONO_FONTS, SEEK_JS, VIDEO_ID
-from scripts._demo_requests import Form, ask, curl_line
-from scripts._demo_security import ALLOWED_HOSTS, SameOriginOnly
-from scripts._demo_uploads import UploadCap, UploadLimits
+from demo import html
+from demo.requests import Form, ask, curl_line
+from demo.security import ALLOWED_HOSTS, SameOriginOnly
+from demo.uploads import UploadCap, UploadLimits
 from serving.connection import advice
+
+# Nothing is loaded from outside: system fonts, no images.
+_FONTS = ("system-ui", "sans-serif")
+_MONO_FONTS = ("ui-monospace", "monospace")
+_STYLE = Path(__file__).with_name("style.css")
+_SEEK = Path(__file__).with_name("seek.js")
+
+_VIDEO_ID = "va-video"
+"""The player's element, by which style.css and seek.js find it."""
 
 _TITLE = "What happens in this video?"
 _INTRO = "Drop a video or record one; a model served by TorchServe on this machine says what it sees, and when."
@@ -136,9 +144,9 @@ def build(settings: PageSettings) -> gr.Blocks:
             with gr.Column(elem_id="va-watch"):
                 # Both sources and sound as it is: for anything else Gradio would run an ffmpeg program.
                 video = gr.Video(
-                    label="Video", sources=["upload", "webcam"], include_audio=True, elem_id=VIDEO_ID, buttons=[]
+                    label="Video", sources=["upload", "webcam"], include_audio=True, elem_id=_VIDEO_ID, buttons=[]
                 )
-                timeline = gr.HTML(elem_id="va-timeline", js_on_load=SEEK_JS)
+                timeline = gr.HTML(elem_id="va-timeline", js_on_load=_SEEK.read_text(encoding="utf-8"))
                 button = gr.Button("Classify", variant="primary", elem_id="va-classify")
             with gr.Column(elem_id="va-ask"):
                 model, version, refresh, fields = _form()
@@ -216,8 +224,8 @@ def serve(settings: PageSettings, *, port: int | None, block: bool = True) -> st
         footer_links=[],
         allowed_paths=[],
         max_file_size=settings.limits.max_upload_bytes,
-        theme=gr.themes.Default(primary_hue="blue", font=list(FONTS), font_mono=list(MONO_FONTS)),
-        css=CSS,
+        theme=gr.themes.Default(primary_hue="blue", font=list(_FONTS), font_mono=list(_MONO_FONTS)),
+        css=_STYLE.read_text(encoding="utf-8"),
         app_kwargs={
             "middleware": [
                 Middleware(TrustedHostMiddleware, allowed_hosts=list(ALLOWED_HOSTS)),
