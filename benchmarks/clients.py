@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
-from serving.grpc_stubs import load_stubs
+from clients.grpc_messages import CLASSES, INFERENCE_SERVICE
 from serving.server import Server
 
 Protocols = Literal["http", "grpc"]
@@ -81,19 +81,21 @@ class GrpcClient:
     def __init__(self, server: Server) -> None:
         import grpc
 
-        self._grpc, self._stubs = grpc, load_stubs()
+        self._grpc = grpc
         limits = [("grpc.max_send_message_length", _GRPC_LIMIT), ("grpc.max_receive_message_length", _GRPC_LIMIT)]
         self._channel = grpc.insecure_channel(f"127.0.0.1:{server.grpc_inference_port}", options=limits)
-        self._predict: Callable[..., Any] = self._stubs.inference_grpc.InferenceAPIsServiceStub(
-            self._channel
-        ).Predictions
+        self._predict: Callable[..., Any] = self._channel.unary_unary(
+            f"/{INFERENCE_SERVICE}/Predictions",
+            request_serializer=CLASSES["PredictionsRequest"].SerializeToString,
+            response_deserializer=CLASSES["PredictionResponse"].FromString,
+        )
         self._metadata = [("authorization", server.headers("inference")["Authorization"])]
 
     def ask(self, model: str, video: bytes, options: Mapping[str, str] | None = None) -> Reply:
         values = {"data": video, **{name: value.encode() for name, value in (options or {}).items()}}
         started = time.perf_counter()
         try:
-            request = self._stubs.inference.PredictionsRequest(model_name=model, input=values)
+            request = CLASSES["PredictionsRequest"](model_name=model, input=values)
             content = self._predict(request, metadata=self._metadata, timeout=_TIMEOUT_SEC).prediction
         except self._grpc.RpcError as error:
             return Reply(_since(started), error=f"gRPC {error.code().name}: {error.details()}")

@@ -1,4 +1,4 @@
-"""Installs pinned requirements into the running virtual environment, once, and generates the gRPC stubs.
+"""Installs pinned requirements into the running virtual environment, once.
 
 `python -m serving.install base` is what `./scripts/quickstart` runs, `dev` what `./scripts/test` and `./scripts/check`
 run. A stamp in the environment remembers what was installed, file by file, so the second run does nothing. Only the
@@ -75,11 +75,6 @@ def main() -> int:
         except subprocess.CalledProcessError as error:
             print(f"pip could not install requirements/{name}.txt (exit status {error.returncode})", file=sys.stderr)
             return 1
-    if name in ("base", "dev"):
-        from serving import grpc_stubs
-
-        if not grpc_stubs.is_generated():
-            print(f"Generating gRPC stubs into {grpc_stubs.generate().relative_to(REPOSITORY)}")
     return 0
 
 

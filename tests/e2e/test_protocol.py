@@ -12,8 +12,8 @@ import grpc
 import pytest
 import requests
 
-from serving.grpc_stubs import load_stubs
 from serving.server import TorchServe
+from tests.support.grpc_stubs import load_stubs
 from tests.support.videos import VideoPlan, make_video
 
 MODEL = "x3d_xs"

@@ -15,9 +15,9 @@ import grpc
 import psutil
 import pytest
 
-from serving.grpc_stubs import load_stubs
 from serving.server import ServerError, TorchServe
 from tests.support.archives import tiny_archive
+from tests.support.grpc_stubs import load_stubs
 
 pytestmark = pytest.mark.e2e
 

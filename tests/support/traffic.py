@@ -18,8 +18,8 @@ import grpc
 import psutil
 import requests
 
-from serving.grpc_stubs import load_stubs
 from serving.server import Server
+from tests.support.grpc_stubs import load_stubs
 
 TIMEOUT_SEC = 120.0
 

@@ -27,7 +27,7 @@ from clients.errors import (
 )
 from clients.grpc_messages import CLASSES, INFERENCE_SERVICE, MANAGEMENT_SERVICE, MESSAGES
 from clients.retry import Retry
-from serving import grpc_stubs
+from tests.support import grpc_stubs
 from tests.unit.clients.conftest import KeyFile
 from tests.unit.clients.fake_server import FakeServer
 

@@ -1,10 +1,11 @@
-"""TorchServe's gRPC stubs, generated from the proto files inside the installed torchserve wheel; none is committed.
+"""TorchServe's own gRPC stubs, generated from the proto files inside the installed torchserve wheel; none is committed.
+
+What the clients send is compared with them; the clients themselves need none.
 
     stubs = load_stubs()
     stubs.inference_grpc.InferenceAPIsServiceStub(channel)
 
-`python -m serving.grpc_stubs` (part of set-up) generates them; `load_stubs` does so itself where they are missing and
-grpcio-tools is installed. A client that has the generated folder needs neither torchserve nor grpcio-tools.
+They are generated into build/ when they are first loaded.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-STUBS = Path(__file__).resolve().parent.parent / "build" / "grpc_stubs"
+STUBS = Path(__file__).resolve().parents[2] / "build" / "grpc_stubs"
 
 _PROTOS = ("inference", "management", "open_inference_grpc")
 _RPC_STATUS = "google/rpc/status.proto"
@@ -64,7 +65,7 @@ def generate(folder: Path = STUBS) -> Path:
     try:
         from grpc_tools import protoc
     except ImportError:
-        raise StubsUnavailable("grpcio-tools is not installed; run: pip install -r requirements/base.txt") from None
+        raise StubsUnavailable("grpcio-tools is not installed; run: pip install -r requirements/dev.txt") from None
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         sources, output = Path(temporary, "protos"), Path(temporary, "stubs")
@@ -98,7 +99,3 @@ def _unpack_protos(jar: Path, folder: Path) -> None:
             target = folder / name.removeprefix("proto/")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(archive.read(name))
-
-
-if __name__ == "__main__":
-    print(f"gRPC stubs: {generate()}")
