@@ -4,7 +4,7 @@
         requests.post(f"{server.inference_url}/predictions/x3d_s", data=..., headers=server.headers())
 
 Everything that a server writes (keys, logs, temporary files, sockets) stays in its own `directory`, so that any number
-of them can run side by side. Only the standard library and psutil (which TorchServe itself needs) are imported here.
+of them can run side by side. Imports neither torch nor TorchServe.
 """
 
 from __future__ import annotations
@@ -18,23 +18,21 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.parse
 import urllib.request
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Self
 
 import psutil
 
+from clients import ClientError, ModelInfo, VideoClient
+from clients.keys import Api, KeyRing
 from serving.environment import CONFIG, Ports, ServerError, read_properties, serving_environment
 
 __all__ = ["Ports", "Server", "ServerError", "TorchServe", "stop_processes"]
-
-Api = Literal["inference", "management"]
 
 _RENEW_BEFORE = timedelta(seconds=10)
 _POLL_SEC = 0.1
@@ -47,7 +45,7 @@ _TRACEBACK_TIMEOUT_SEC = 3.0
 
 
 class Server:
-    """A running TorchServe: where it listens, its keys, and the management calls that set-up needs."""
+    """A running TorchServe: where it listens, its keys and logs, and clients for it."""
 
     def __init__(self, directory: Path, ports: Ports) -> None:
         self.directory = directory
@@ -77,20 +75,25 @@ class Server:
     def key_file(self) -> Path:
         return self.directory / "key_file.json"
 
+    def client(self) -> VideoClient:
+        """A client with this server's addresses and key file, for predictions and management."""
+        return VideoClient(self.inference_url, self.management_url, key_file=self.key_file)
+
     def headers(self, api: Api = "inference") -> dict[str, str]:
         """The `Authorization` header for that API: its key as the key file has it now, renewed if it has expired."""
-        entry = json.loads(self.key_file.read_text())[api]
-        if datetime.fromisoformat(entry["expiration time"]) <= datetime.now(UTC) + _RENEW_BEFORE:
-            self.renew(api)
-            entry = json.loads(self.key_file.read_text())[api]
-        return {"Authorization": f"Bearer {entry['key']}"}
-
-    def renew(self, api: Api) -> None:
-        """Have TorchServe write a new key for that API into the key file; the old one is void at once."""
-        key = json.loads(self.key_file.read_text())["API"]["key"]
-        url = f"{self.management_url}/token?type={api}"
-        request = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"})
-        urllib.request.urlopen(request, timeout=30).close()
+        keys = KeyRing(
+            token=None,
+            management_token=None,
+            key_file=self.key_file,
+            default_key_file=self.key_file,
+            addresses={"inference": self.inference_url, "management": self.management_url},
+            renew_url=self.management_url,
+        )
+        key = keys.current(api)
+        expires = datetime.fromisoformat(json.loads(self.key_file.read_text())[api]["expiration time"])
+        if expires <= datetime.now(UTC) + _RENEW_BEFORE:
+            key = keys.renewed(api, refused=key)
+        return {"Authorization": f"Bearer {key}"}
 
     def is_up(self) -> bool:
         """Whether the inference port answers as TorchServe does. Needs no key."""
@@ -99,52 +102,42 @@ class Server:
             return "TorchServe" in str(json.load(answer).get("info", {}).get("title", ""))
         return False
 
-    def manage(self, method: str, path: str, **query: str | int | bool) -> Any:
-        """One management call's parsed answer; ServerError with TorchServe's own message if it is refused."""
-        url = f"{self.management_url}{path}"
-        if query:
-            texts = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in query.items()}
-            url += f"?{urllib.parse.urlencode(texts)}"
-        request = urllib.request.Request(url, method=method, headers=self.headers("management"))
-        try:
-            with urllib.request.urlopen(request, timeout=300) as answer:
-                return json.load(answer)
-        except urllib.error.HTTPError as error:
-            text = error.read().decode(errors="replace")
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                text = json.loads(text)["message"]
-            raise ServerError(f"{method} {path} was refused with {error.code}: {text}") from None
-        except OSError as error:
-            raise ServerError(f"TorchServe does not answer on {self.management_url}: {error}") from None
-
     def register(self, archive: str, *, name: str | None = None, workers: int = 1) -> None:
         """Register an archive of the model store and wait until its workers are ready."""
-        query: dict[str, str | int | bool] = {"url": archive, "initial_workers": workers, "synchronous": True}
-        if name is not None:
-            query["model_name"] = name
-        self.manage("POST", "/models", **query)
+        with self._managing() as client:
+            client.register(archive, model=name, workers=workers)
 
     def unregister(self, model: str, version: str | None = None) -> None:
-        self.manage("DELETE", f"/models/{model}" + (f"/{version}" if version else ""))
+        with self._managing() as client:
+            client.unregister(model, version)
 
     def models(self) -> list[str]:
         """Names of the registered models."""
-        return [entry["modelName"] for entry in self.manage("GET", "/models", limit=1000)["models"]]
+        return sorted({info.name for info in self.versions()})
 
-    def describe(self, model: str, version: str = "all") -> list[dict[str, Any]]:
-        """TorchServe's description of each version of the model."""
-        answer: list[dict[str, Any]] = self.manage("GET", f"/models/{model}/{version}")
-        return answer
+    def versions(self, model: str | None = None) -> list[ModelInfo]:
+        """Every version of the model, or of all models."""
+        with self._managing() as client:
+            return [info for info in client.models() if model in (None, info.name)]
 
     def worker_pids(self, model: str) -> list[int]:
         """Process ids of the model's running workers, all versions."""
-        return [w["pid"] for entry in self.describe(model) for w in entry["workers"] if w["pid"] > 0]
+        return [worker.pid for info in self.versions(model) for worker in info.workers if worker.pid > 0]
 
     def is_ready(self, model: str) -> bool:
-        """Whether at least one worker of the model can take a request."""
-        with contextlib.suppress(ServerError, OSError, ValueError):
-            return any(w["status"] == "READY" for entry in self.describe(model) for w in entry["workers"])
+        """Whether at least one worker of the model's default version can take a request."""
+        with contextlib.suppress(ClientError), self.client() as client:
+            return client.ready(model=model)
         return False
+
+    @contextlib.contextmanager
+    def _managing(self) -> Iterator[VideoClient]:
+        """A client whose errors are ServerErrors."""
+        with self.client() as client:
+            try:
+                yield client
+            except ClientError as error:
+                raise ServerError(error.message) from None
 
     def metrics_text(self) -> str:
         """The metrics port's answer, Prometheus format."""

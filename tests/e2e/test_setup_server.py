@@ -15,6 +15,7 @@ import grpc
 import psutil
 import pytest
 
+from clients.errors import ModelNotFound
 from serving.server import ServerError, TorchServe
 from tests.support.archives import tiny_archive
 from tests.support.grpc_stubs import load_stubs
@@ -117,8 +118,11 @@ def test_refuses_more_than_200_mib(probe: TorchServe) -> None:
 def test_registers_from_the_model_store_alone(probe: TorchServe, tmp_path: Path) -> None:
     outside = tiny_archive(tmp_path, "outside", PROBE)
     for url in ("http://127.0.0.1:9/outside.mar", outside.as_uri(), str(outside), f"../{tmp_path.name}/outside.mar"):
-        with pytest.raises(ServerError, match="refused with 404"):
-            probe.manage("POST", "/models", url=url)
+        with probe.client() as client, pytest.raises(ModelNotFound) as refusal:
+            client.register(url)
+        assert refusal.value.status == 404
+        with pytest.raises(ServerError):
+            probe.register(url)
     probe.register("probe.mar", name="again")
     assert set(probe.models()) == {"probe", "again"}
     assert probe.worker_pids("again")[0] != probe.worker_pids("probe")[0]

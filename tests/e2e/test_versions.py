@@ -28,7 +28,8 @@ def test_a_version_is_switched_under_load_and_no_request_fails(
         server.register(variant(x3d_xs_archive, "switched", version="2.0").name)
         before = len(stream.answers)
         assert versions(0) == {"1.0"}
-        server.manage("PUT", "/models/switched/2.0/set-default")
+        with server.client() as management:
+            management.set_default("switched", "2.0")
         wait_until("answers of the second version", lambda: versions(before) >= {"2.0"}, within_sec=60)
         time.sleep(0.5)  # what was queued for the first version is done by then
         server.unregister("switched", "1.0")
@@ -37,7 +38,7 @@ def test_a_version_is_switched_under_load_and_no_request_fails(
     assert stream.failures == []
     assert {answer.status for answer in stream.answers} == {200}
     assert versions(after + 8) == {"2.0"}
-    assert [entry["modelVersion"] for entry in server.describe("switched")] == ["2.0"]
+    assert [info.version for info in server.versions("switched")] == ["2.0"]
     assert Client(server, "switched", version="1.0").post(h264_video).status == 404
     assert Client(server, "switched", version="2.0").post(h264_video).status == 200
     server.unregister("switched")
