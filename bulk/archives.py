@@ -15,13 +15,12 @@ from typing import Any
 
 import yaml
 
-from handlers.archive import ArchiveInfo
+from handlers.archive import ARCHIVE_FILE, CONFIG_FILE, LABELS_FILE, ArchiveInfo
 from handlers.config import HandlerConfig
 from handlers.errors import InvalidConfig, SetupError
 from handlers.labels import read_labels
+from handlers.pipeline import read_config
 
-CONFIG_FILE = "model-config.yaml"
-LABELS_FILE = "index_to_name.json"
 _MACHINE_SETTINGS = ("threads", "decode_processes", "isolation")
 
 
@@ -54,10 +53,10 @@ class Model:
 
 def read_model(archive: Path) -> Model:
     """What the archive says of itself; raises SetupError when it is not one of this package's."""
-    with unpacked(archive, WorkerShare(), names=("archive.json", LABELS_FILE, CONFIG_FILE)) as folder:
+    with unpacked(archive, WorkerShare(), names=(ARCHIVE_FILE, LABELS_FILE, CONFIG_FILE)) as folder:
         info = ArchiveInfo.read(folder)
         labels = read_labels(folder / LABELS_FILE)
-        return Model(archive=archive, info=info, labels=labels, config=_read_config(folder))
+        return Model(archive=archive, info=info, labels=labels, config=read_config(folder))
 
 
 @contextmanager
@@ -66,7 +65,7 @@ def unpacked(archive: Path, share: WorkerShare, *, names: tuple[str, ...] | None
     folder = Path(tempfile.mkdtemp(prefix="bulk-model-"))
     try:
         _extract(archive, folder, names)
-        _apply(share, folder / CONFIG_FILE)
+        _apply(share, folder)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -82,17 +81,12 @@ def _extract(archive: Path, folder: Path, names: tuple[str, ...] | None) -> None
         raise SetupError(f"cannot unpack {archive.name}: {error.strerror}") from error
 
 
-def _apply(share: WorkerShare, config_file: Path) -> None:
+def _apply(share: WorkerShare, folder: Path) -> None:
     settings = {key: value for key, value in asdict(share).items() if value}
     if not settings:
         return
+    read_config(folder)  # raises InvalidConfig for a file that cannot be read below
+    config_file = folder / CONFIG_FILE
     config = yaml.safe_load(config_file.read_text(encoding="utf-8"))
     config["handler"] = {**config["handler"], **settings}
     config_file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-
-
-def _read_config(folder: Path) -> HandlerConfig:
-    config = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    if not isinstance(config, dict) or not isinstance(config.get("handler"), dict):
-        raise InvalidConfig(f"{CONFIG_FILE} has no section 'handler'")
-    return HandlerConfig.from_mapping(config["handler"])

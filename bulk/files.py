@@ -9,10 +9,6 @@ from pathlib import Path
 
 from handlers.errors import SetupError
 
-_CONTAINERS = "3g2 3gp asf avi flv gif m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogg ogv ts vob webm wmv"
-VIDEO_SUFFIXES = frozenset(f".{name}" for name in _CONTAINERS.split())
-"""What a folder is searched for; a file that is named outright, or matched by a glob, may end in anything."""
-
 _GLOB = frozenset("*?[")
 
 
@@ -74,6 +70,14 @@ def _printable(path: str) -> str:
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def _is_video(path: Path) -> bool:
+    """By its suffix: what a folder is searched for. A file that is named, or matched by a glob, may end in anything."""
+    # Here, because a Ray worker gets handlers and bulk alone, and searches no folder.
+    from clients.source import VIDEO_SUFFIXES
+
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
 def _is_uri(text: str) -> bool:
     return "://" in text
 
@@ -92,7 +96,7 @@ def _from_list(path: Path) -> list[str]:
 
 def _from_folder(path: Path) -> tuple[list[str], int]:
     files = sorted(entry for entry in path.rglob("*") if entry.is_file())
-    videos = [str(entry) for entry in files if entry.suffix.lower() in VIDEO_SUFFIXES]
+    videos = [str(entry) for entry in files if _is_video(entry)]
     if not videos:
         raise InvalidSelection(f"no video in the folder {path} ({len(files)} files with other suffixes)")
     return videos, len(files) - len(videos)
@@ -139,6 +143,6 @@ def _by_stem(folder: Path) -> dict[str, list[Path]]:
     names: dict[str, list[Path]] = {}
     entries: Iterable[Path] = folder.iterdir() if folder.is_dir() else ()
     for entry in sorted(entries):
-        if entry.suffix.lower() in VIDEO_SUFFIXES:
+        if _is_video(entry):
             names.setdefault(entry.stem, []).append(entry)
     return names

@@ -14,6 +14,16 @@ from clients.errors import UnreadableVideo
 Video = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 """What `classify` takes: a path, the bytes of a video file, or a file opened in binary mode."""
 
+VIDEO_SUFFIXES = frozenset(
+    f".{name}"
+    for name in (
+        *("3g2", "3gp", "asf", "avi", "divx", "f4v", "flv", "gif", "ivf", "m1v", "m2ts", "m2v", "m4v", "mjpeg", "mjpg"),
+        *("mkv", "mov", "mp4", "mpe", "mpeg", "mpg", "mts", "mxf", "ogg", "ogm", "ogv", "ts", "vob", "webm", "wmv"),
+        *("y4m",),
+    )
+)
+"""Which files of a folder are taken for videos. A file that is named itself is sent whatever its name."""
+
 _BINARY = "application/octet-stream"
 
 

@@ -16,17 +16,9 @@ from tqdm import tqdm
 
 from clients import ApiError, ClientError, Prediction, Timeline
 from clients.errors import InvalidAnswer, UnreadableVideo
+from clients.source import VIDEO_SUFFIXES
 from clients.text import is_plain, prediction_lines, timeline_lines
 from serving.connection import Client, add_connection_arguments, advice, open_client
-
-VIDEO_SUFFIXES = tuple(
-    f".{name}"
-    for name in (
-        *("3g2", "3gp", "asf", "avi", "divx", "f4v", "flv", "gif", "ivf", "m1v", "m2ts", "m2v", "m4v", "mjpeg", "mjpg"),
-        *("mkv", "mov", "mp4", "mpe", "mpeg", "mpg", "mts", "mxf", "ogm", "ogv", "ts", "vob", "webm", "wmv", "y4m"),
-    )
-)
-"""Which files of a folder are taken for videos. A file that is named itself is sent whatever its name."""
 
 DEFAULT_STRIDE_SEC = 1.0
 STDIN = "-"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bulk.files import InvalidSelection, select_files
+from clients.source import VIDEO_SUFFIXES
 
 
 @pytest.fixture
@@ -26,6 +27,13 @@ def test_a_folder_gives_its_videos_in_order_and_counts_the_rest(videos: Path) ->
     selection = select_files([str(videos)])
     assert [os.path.relpath(file.path, videos) for file in selection.files] == ["a.MKV", "b.mp4", "sub/deep/c.webm"]
     assert selection.passed_over == 2
+
+
+def test_a_folder_is_searched_for_what_the_client_takes_for_videos_too(tmp_path: Path) -> None:
+    for suffix in VIDEO_SUFFIXES:
+        (tmp_path / f"video{suffix}").touch()
+    assert len(names(tmp_path, str(tmp_path))) == len(VIDEO_SUFFIXES)
+    assert {".ogg", ".y4m", ".divx", ".mp4"} <= VIDEO_SUFFIXES
 
 
 def test_a_glob_takes_what_it_matches_whatever_its_suffix(videos: Path) -> None:
