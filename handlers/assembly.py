@@ -17,11 +17,12 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from handlers.clip_events import ClipDone, ClipsPlanned, Event, PickedFrame
 from handlers.clips import Sampling, VideoReport, WindowViews
 from handlers.decoding import Picture
-from handlers.frame_plan import PlannedClip
 from handlers.limits import Limits
-from handlers.sampled import ClipDone, ClipsPlanned, Event, PickedFrame, SampledVideo
+from handlers.packet_plan import PlannedClip
+from handlers.sampled import SampledVideo
 from handlers.specs import ModelSpec
 from handlers.transforms import FrameTransform, Orientation
 
@@ -102,7 +103,7 @@ class VideoReader:
     def _apply(self, event: PickedFrame, target: Views, copies: list[Views]) -> float:
         """Convert, transform, and repeat the frame where a clip takes it more than once; answers the seconds."""
         started = time.perf_counter()
-        picture = event.picture
+        picture = event.load()
         self._transform(picture).apply(picture.pixels, target)
         for copy in copies:
             copy[...] = target

@@ -44,7 +44,10 @@ class WindowViews:
 
 @dataclass(frozen=True, slots=True)
 class VideoReport:
-    """What was learnt about the video while decoding; `warnings` are sentences for the client."""
+    """What was learnt about the video while decoding; `warnings` are sentences for the client.
+
+    `plan_fallback`: why every frame had to be decoded instead of only those that are wanted; None when it was not so.
+    """
 
     duration_sec: float | None
     width: int
@@ -54,6 +57,7 @@ class VideoReport:
     frames_decoded: int
     decode_ms: float
     transform_ms: float
+    plan_fallback: str | None = None
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:

@@ -14,12 +14,13 @@ import json
 import math
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Never
+from typing import Any, Never, get_args
 
 from handlers.clips import Sampling, VideoReport
 from handlers.errors import REQUEST_ERRORS, RequestError
+from handlers.packet_plan import MismatchReason
 
 MAX_MESSAGE_BYTES = 64 * 1024
 MAX_TEXT_CHARS = 1000
@@ -213,6 +214,7 @@ def _report(content: dict[str, Any]) -> VideoReport:
         frames_decoded=reader.integer("frames_decoded"),
         decode_ms=reader.number("decode_ms"),
         transform_ms=reader.number("transform_ms"),
+        plan_fallback=reader.optional_choice("plan_fallback", get_args(MismatchReason)),
         warnings=reader.texts("warnings"),
     )
     assert {field.name for field in fields(VideoReport)} == reader.names, "a field of the report is not read"
@@ -259,6 +261,12 @@ class _Fields:
 
     def text(self, name: str) -> str:
         return _checked_text(self._take(name))
+
+    def optional_choice(self, name: str, choices: Sequence[str]) -> str | None:
+        value = self._take(name)
+        if value is not None and value not in choices:
+            raise MalformedMessage(f"{name} is not known")
+        return next((choice for choice in choices if choice == value), None)
 
     def texts(self, name: str) -> tuple[str, ...]:
         value = self._take(name)

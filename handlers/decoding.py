@@ -290,7 +290,9 @@ class VideoFile:
             frame = self._reformatter.reformat(frame, format="rgb24", threads=1)
         return self._packer.reformat(frame, format="rgba", threads=1)
 
-    def report(self, *, duration_sec: Fraction | None, decode_ms: float, transform_ms: float) -> VideoReport:
+    def report(
+        self, *, duration_sec: Fraction | None, decode_ms: float, transform_ms: float, plan_fallback: str | None = None
+    ) -> VideoReport:
         """What was learnt about the video; call it when decoding has ended."""
         context = self._stream.codec_context
         width, height = self._size or (context.width, context.height)
@@ -304,6 +306,7 @@ class VideoFile:
             frames_decoded=self.frames_decoded,
             decode_ms=decode_ms,
             transform_ms=transform_ms,
+            plan_fallback=plan_fallback,
             warnings=tuple(self.warnings),
         )
 

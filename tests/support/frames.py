@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from handlers.clip_events import ClipDone, ClipsPlanned, PickedFrame
 from handlers.clips import Sampling
 from handlers.encoded_video import read_clip
 from handlers.limits import Limits
-from handlers.sampled import ClipDone, ClipsPlanned, PickedFrame, SampledVideo
+from handlers.sampled import SampledVideo
 from handlers.specs import ModelSpec
 from handlers.transforms import subsample_indices
 
@@ -41,7 +42,7 @@ def sampled_frames(
             if isinstance(event, ClipsPlanned):
                 clips, frames = event.clips, {}
             elif isinstance(event, PickedFrame):
-                checksum = crc(event.picture.array())
+                checksum = crc(event.load().array())
                 frames.update(dict.fromkeys(event.places, checksum))
             elif isinstance(event, ClipDone):
                 steps = range(spec.num_frames)

@@ -7,7 +7,6 @@ import json
 import struct
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -19,9 +18,8 @@ from numpy.typing import NDArray
 from handlers.assembly import VideoReader
 from handlers.clips import Sampling, Window
 from handlers.decode_service import ThreadDecodeService
-from handlers.frame_plan import PacketTable, PlannedClip
 from handlers.limits import Limits
-from handlers.plan_check import PlanCheck, PlanMismatch
+from handlers.packet_plan import PacketTable, PlanCheck, PlanMismatch, PlannedClip
 from handlers.specs import get_spec
 from tests.conftest import CORPUS
 from tests.support.decoding import Outcome, decode, shown_indices
@@ -160,11 +158,11 @@ def test_a_clip_whose_frame_never_came_out_is_not_done() -> None:
     for pts in (0, 10, 20):
         table.add(pts, is_key=pts == 0, is_discarded=False)
     clip = PlannedClip(index=0, window=Window(0.0, 1.0), first=0, end=30, picks=(0, 10, 20))
-    check = PlanCheck(table, [clip], set())
+    check = PlanCheck(table, [clip])
     for pts in (0, 20):
-        check.came_out(SimpleNamespace(pts=pts))
-    with pytest.raises(PlanMismatch):
-        check.finish(0)
+        check.came_out(pts)
+    with pytest.raises(PlanMismatch, match="missing_frame"):
+        check.check_complete(0)
 
 
 # The part asked for ---------------------------------------------------------------------------------------------------

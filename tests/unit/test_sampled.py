@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handlers import plan_check, sampled
+from handlers import packet_plan, planned_decode, sampled
 from handlers.assembly import VideoReader
+from handlers.clip_events import PickedFrame
 from handlers.clips import Sampling
 from handlers.encoded_video import EncodedVideoReader, open_encoded_video
 from handlers.errors import (
@@ -26,7 +27,7 @@ from handlers.limits import Limits
 from handlers.specs import get_spec
 from handlers.views import plan_windows
 from tests.support.frames import recipe_window, sampled_frames
-from tests.support.videos import PLANS, VideoPlan, frame_index, make_video
+from tests.support.videos import PLANS, VideoPlan, frame_index, make_video, make_with_stamps
 
 XS, S = get_spec("x3d_xs"), get_spec("x3d_s")
 # Files whose recipe answer is another on purpose: AVI with B-frames, a stream that does not start at 0.
@@ -67,9 +68,9 @@ def _picked_indices(payload: bytes, sampling: Sampling) -> list[int]:
     video = sampled.SampledVideo(payload, XS, Limits())
     frames = {}
     for event in video.events(sampling):
-        if isinstance(event, sampled.PickedFrame):
+        if isinstance(event, PickedFrame):
             for _, step in event.places:
-                frames[step] = frame_index(event.picture.array())
+                frames[step] = frame_index(event.load().array())
     video.close()
     return [frames[step] for step in sorted(frames)]
 
@@ -121,32 +122,40 @@ def test_a_wrong_plan_is_noticed_and_the_frames_still_equal_the_recipes(
     h264_video: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Skipping reference frames by mistake must not change an answer: the check falls back to decoding it all."""
-    monkeypatch.setattr(sampled, "non_reference_test", lambda _: lambda packet: packet.pts % 1024 != 0)
-    thorough: list[bool] = []
-    original = sampled.SampledVideo._thorough
-
-    def spy(*args: Any, **kwargs: Any) -> Any:
-        thorough.append(True)
-        return original(*args, **kwargs)
-
-    monkeypatch.setattr(sampled.SampledVideo, "_thorough", spy)
-    monkeypatch.setattr(plan_check.PlanCheck, "came_out", _refuse_second_frame())
-    video = open_encoded_video(h264_video)
-    assert sampled_frames(h264_video, XS)[0][0] == recipe_window(video, 0.0, XS.clip_duration_sec, XS)
-    assert thorough
+    monkeypatch.setattr(planned_decode, "non_reference_test", lambda _: lambda packet: packet.pts % 1024 != 0)
+    monkeypatch.setattr(packet_plan.PlanCheck, "came_out", _refuse_second_frame())
+    recipe = open_encoded_video(h264_video)
+    frames, video = sampled_frames(h264_video, XS)
+    assert frames[0] == recipe_window(recipe, 0.0, XS.clip_duration_sec, XS)
+    assert video.report(decode_ms=0, transform_ms=0).plan_fallback == "unexpected_frame"
 
 
 def _refuse_second_frame() -> Callable[..., int]:
-    original = plan_check.PlanCheck.came_out
+    original = packet_plan.PlanCheck.came_out
     seen: list[int] = []
 
-    def came_out(self: Any, frame: Any) -> int:
-        seen.append(frame.pts)
+    def came_out(self: Any, pts: int) -> int:
+        seen.append(pts)
         if len(seen) == 2:
-            raise plan_check.PlanMismatch
-        return original(self, frame)
+            raise packet_plan.PlanMismatch("unexpected_frame")
+        return original(self, pts)
 
     return came_out
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: make_video(), None),
+        (lambda: make_video(VideoPlan(container="h264")), "raw_stream"),
+        (lambda: make_video(VideoPlan(codec="mpeg4", container="avi", b_frames=2)), "avi_with_b_frames"),
+        (lambda: make_with_stamps([0, 33, 33, 66, 100, 133]), "repeated_timestamps"),
+        (lambda: make_with_stamps([0, 1200, 33, 66, 100, 133]), "unexpected_frame"),
+    ],
+)
+def test_the_report_tells_why_a_plan_was_not_used(make: Callable[[], bytes], reason: str | None) -> None:
+    _, video = sampled_frames(make(), XS)
+    assert video.report(decode_ms=0, transform_ms=0).plan_fallback == reason
 
 
 def test_avi_with_b_frames_keeps_the_decoders_order() -> None:

@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 
 from handlers.clips import Window
-from handlers.frame_plan import PacketTable, plan_clips, window_bounds
+from handlers.packet_plan import PacketTable, PlanMismatch, plan_clips, window_bounds
 
 TIME_BASE = Fraction(1, 1000)
 
@@ -54,12 +54,21 @@ def test_a_picture_shown_before_its_key_frame_needs_the_key_frame_before() -> No
     assert table.intervals({6}, trust_keys=True) == [range(3, 7)]
 
 
-def test_stamps_that_are_missing_or_doubled_make_no_plan() -> None:
-    assert _table([0, 1, 2], keys={0}).is_plannable
-    assert not _table([0, 1, 1], keys={0}).is_plannable
+def test_the_example_of_the_documentation() -> None:
+    table = _table([0, 3, 1, 2, 6, 4, 5, 9, 7, 8, 12], keys={0, 7})
+    assert table.intervals({5, 8}, trust_keys=True) == [range(10)]
+    assert table.intervals({5}, trust_keys=True) == [range(7)]
+    assert table.intervals({8}, trust_keys=True) == [range(10)]
+
+
+def test_stamps_that_are_missing_or_repeated_make_no_plan() -> None:
+    _table([0, 1, 2], keys={0}).check_plannable()
+    with pytest.raises(PlanMismatch, match="repeated_timestamps"):
+        _table([0, 1, 1], keys={0}).check_plannable()
     table = _table([0, 1], keys={0})
     table.add(None, is_key=False, is_discarded=False)
-    assert not table.is_plannable
+    with pytest.raises(PlanMismatch, match="missing_timestamps"):
+        table.check_plannable()
 
 
 def test_packets_that_an_edit_list_cuts_away_are_not_shown() -> None:

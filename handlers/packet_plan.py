@@ -1,8 +1,18 @@
-"""Which frames a window takes and which packets produce them: timestamp arithmetic, no decoder.
+"""Which frames a window takes, which packets produce them, and whether the decoder kept to that: no decoding here.
 
 The frames are those of the documented recipe: EncodedVideo's `[ceil(start / time_base), ceil(end / time_base))` from
 the stream's start time, then UniformTemporalSubsample over the frames in it (pytorchvideo 0.1.5,
 `encoded_video_pyav.py`, `data/utils.py`). Both are known from timestamps alone.
+
+Which packets have to be decoded, for a stream with two B-frames between its reference frames; `*` marks a wanted frame:
+
+    packets, decoding order    I0  P3  B1  B2  P6  B4  B5  I9  B7  B8  P12
+    key frame                  x                           x
+    wanted                                         *               *
+
+    B5 refers to P3 and P6, so its range starts at the key frame I0. B8 is shown before its key frame I9 (an open GOP)
+    and also refers to P6 before it, so its range starts one key frame earlier, at I0 again: the two ranges become one,
+    I0 to B8, and P12 is never decoded.
 """
 
 from __future__ import annotations
@@ -10,9 +20,10 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Literal
 
 from handlers.clips import Window
 from handlers.transforms import subsample_indices
@@ -54,10 +65,12 @@ class PacketTable:
         """Timestamps of the packets that an edit list does not cut away, sorted."""
         return sorted(pts for pts, cut in zip(self.pts, self.is_discarded, strict=True) if not cut)
 
-    @property
-    def is_plannable(self) -> bool:
-        """Whether one packet stands for one frame as far as timestamps tell: each has one, and no two are equal."""
-        return self.is_complete and len(set(self.pts)) == len(self.pts)
+    def check_plannable(self) -> None:
+        """Raises PlanMismatch unless one packet stands for one frame: each has a timestamp, and no two are equal."""
+        if not self.is_complete:
+            raise PlanMismatch("missing_timestamps")
+        if len(set(self.pts)) != len(self.pts):
+            raise PlanMismatch("repeated_timestamps")
 
     def intervals(self, wanted: set[int], *, trust_keys: bool) -> list[range]:
         """Index ranges to decode, each from a key frame to the last packet that is wanted, in decoding order.
@@ -100,3 +113,70 @@ def plan_clips(
             picks = tuple(shown[low + int(pick)] for pick in subsample_indices(high - low, num_frames))
             clips.append(PlannedClip(index, window, first, end, picks))
     return clips
+
+
+def places_of(clips: Iterable[PlannedClip]) -> dict[int, list[tuple[int, int]]]:
+    """Timestamp -> (index into the clips, position in the clip) of every time that it is picked."""
+    places: dict[int, list[tuple[int, int]]] = {}
+    for position, clip in enumerate(clips):
+        for step, pts in enumerate(clip.picks):
+            places.setdefault(pts, []).append((position, step))
+    return places
+
+
+MismatchReason = Literal[
+    "raw_stream",  # no timestamps, by design of the format
+    "missing_timestamps",
+    "repeated_timestamps",
+    "avi_with_b_frames",  # its packets carry the wrong timestamps
+    "empty_window",  # no packet lies in any window: only the decoder can tell that there is nothing
+    "packets_changed",  # a second reading of the file gave other packets
+    "decode_error",
+    "damage_concealed",  # several threads decoded, and what FFmpeg conceals depends on how many
+    "unexpected_frame",
+    "missing_frame",
+]
+"""Why a plan made from packets could not be used, or did not hold."""
+
+
+class PlanMismatch(Exception):
+    """Packets do not tell which frames will come out, or other frames came out than they told."""
+
+    def __init__(self, reason: MismatchReason) -> None:
+        super().__init__(reason)
+        self.reason: MismatchReason = reason
+
+
+class PlanCheck:
+    """Holds what went into the decoder against what came out, so that a wrong plan never becomes an answer."""
+
+    def __init__(self, table: PacketTable, clips: Sequence[PlannedClip]) -> None:
+        self.places = places_of(clips)
+        self._known = set(table.pts)
+        self._clips = clips
+        self._expected: set[int] = set()
+        self._came: set[int] = set()
+        self._last: float = -math.inf
+
+    def went_in(self, pts: int) -> None:
+        """A packet with this timestamp went into the decoder, and a frame is expected of it."""
+        self._expected.add(pts)
+
+    def came_out(self, pts: int | None) -> int:
+        """A frame's timestamp; raises PlanMismatch when it is unknown or not later than the one before."""
+        if pts is None or pts not in self._known or pts <= self._last:
+            raise PlanMismatch("unexpected_frame")
+        self._last = pts
+        self._expected.discard(pts)
+        if pts in self.places:
+            self._came.add(pts)
+        return pts
+
+    def check_complete(self, position: int) -> None:
+        """At a clip's end: its picks, and every packet in its window that was decoded, must be frames by now.
+
+        Raises PlanMismatch.
+        """
+        clip = self._clips[position]
+        if any(clip.first <= pts < clip.end for pts in self._expected) or not self._came.issuperset(clip.picks):
+            raise PlanMismatch("missing_frame")

@@ -1,0 +1,56 @@
+"""The windows that are wanted of one open video, in its own timestamps: where to seek, where to end, which frames."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+
+from handlers.clips import Window
+from handlers.decoding import VideoFile
+from handlers.errors import VideoTooLong
+from handlers.limits import Limits
+from handlers.packet_plan import PlannedClip, plan_clips, window_bounds
+from handlers.specs import ModelSpec
+
+_SEEK_MARGIN = 1024  # timestamps; EncodedVideo seeks this far before the window
+
+
+@dataclass(frozen=True, slots=True)
+class WantedWindows:
+    """Windows by their index in the request, and the video that they are of."""
+
+    file: VideoFile
+    spec: ModelSpec
+    limits: Limits
+    windows: tuple[tuple[int, Window], ...]
+
+    def without(self, done: set[int]) -> WantedWindows:
+        """Those whose index is not among these."""
+        left = tuple((index, window) for index, window in self.windows if index not in done)
+        return WantedWindows(self.file, self.spec, self.limits, left)
+
+    def bounds(self) -> tuple[int, int]:
+        """First and end timestamp of all windows together, `[first, end)`."""
+        file = self.file
+        bounds = [window_bounds(window, file.time_base, file.origin) for _, window in self.windows]
+        return min(first for first, _ in bounds), max(end for _, end in bounds)
+
+    def seek_target(self) -> int | None:
+        """Where EncodedVideo would seek to; None: from the start, for lack of an index or because it is the start."""
+        target = max(self.bounds()[0] - _SEEK_MARGIN, 0)
+        return target if self.file.kind.seekable and target > self.file.origin else None
+
+    def plan(self, shown: list[int]) -> tuple[PlannedClip, ...]:
+        """The clips over these frames, by their sorted distinct timestamps; windows without a frame are left out.
+
+        Raises VideoTooLong for a window of more frames than are allowed.
+        """
+        file, most = self.file, self.limits.max_frames_per_window
+        clips = plan_clips(
+            self.windows, shown, time_base=file.time_base, origin=file.origin, num_frames=self.spec.num_frames
+        )
+        for clip in clips:
+            frames = bisect_left(shown, clip.end) - bisect_left(shown, clip.first)
+            if frames > most:
+                raise VideoTooLong(f"one clip of this video holds {frames} frames; at most {most} are allowed")
+        return tuple(clips)
