@@ -18,7 +18,8 @@
         |   |-- VideoTooLong     422
         |   |-- FrameTooLarge    422
         |   |-- InternalError    503
-        |   `-- DecodeTimeout    504
+        |   |-- DecodeTimeout    504
+        |   `-- TimeLimitExceeded 504 `RequestTimeout` on the wire
         `-- ServingError              TorchServe itself refused, before or instead of the handler
             |-- InvalidKey       400  the key is missing, wrong or expired
             |-- BadRequest       400
@@ -128,6 +129,12 @@ class DecodeTimeout(RequestError):
     default_status = 504
 
 
+class TimeLimitExceeded(RequestError):
+    """The server gave the request up at its own limit: `RequestTimeout` on the wire, which is the client's own here."""
+
+    default_status = 504
+
+
 class ServingError(ApiError):
     """TorchServe itself refused."""
 
@@ -171,7 +178,7 @@ REQUEST_ERRORS: Mapping[str, type[RequestError]] = {
         InternalError,
         DecodeTimeout,
     )
-}
+} | {"RequestTimeout": TimeLimitExceeded}
 """Wire type -> class, for what the handlers answer."""
 
 SERVING_ERRORS: Mapping[str, type[ServingError]] = {

@@ -124,7 +124,8 @@ class Timing:
 class Prediction:
     """The answer to one video: its labels, highest score first, and how they came about.
 
-    `clips` are the windows behind the averaged `predictions`. `answer` is the server's whole answer as it came.
+    `clips` are the windows behind the averaged `predictions`, those of the timeline where it has one. `answer` is
+    the server's whole answer as it came.
     """
 
     model: str
@@ -148,7 +149,10 @@ class Prediction:
     def from_json(cls, answer: object) -> Self:
         """Raises InvalidAnswer if that is no answer in the format `full`."""
         try:
-            return cls(**_common(_mapping(answer)))
+            entry = _mapping(answer)
+            common = _common(entry)
+            clips = entry["timeline" if "timeline" in entry else "clips"]
+            return cls(**common, clips=tuple(Clip.from_json(each) for each in clips))
         except (KeyError, TypeError, ValueError) as error:
             raise _invalid(answer, error) from None
 
@@ -175,16 +179,20 @@ class Timeline:
     def top(self) -> ScoredLabel:
         return self.predictions[0]
 
+    @property
+    def clips(self) -> tuple[Clip, ...]:
+        """The windows, under the name that they have in a Prediction."""
+        return self.windows
+
     @classmethod
     def from_json(cls, answer: object) -> Self:
         """Raises InvalidAnswer if that is no answer with a timeline."""
         try:
             entry = _mapping(answer)
-            common = _common(entry)
-            del common["clips"]
+            windows = tuple(Clip.from_json(each) for each in entry["timeline"])
             return cls(
-                **common,
-                windows=tuple(Clip.from_json(each) for each in entry["timeline"]),
+                **_common(entry),
+                windows=windows,
                 segments=tuple(Segment.from_json(each) for each in entry["segments"]),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -261,7 +269,6 @@ def _common(entry: Json) -> dict[str, Any]:
         "model": str(entry["model"]),
         "version": str(entry["version"]),
         "predictions": _labels(entry),
-        "clips": tuple(Clip.from_json(each) for each in entry["clips"]),
         "video": VideoInfo.from_json(entry["video"]),
         "sampling": EffectiveSampling.from_json(entry["sampling"]),
         "timing": Timing.from_json(entry["timing_ms"]),

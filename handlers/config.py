@@ -15,6 +15,9 @@ Isolation = Literal["process", "none"]
 RuntimeName = Literal["auto", "eager", "compile", "openvino"]
 Precision = Literal["float32", "bfloat16", "float16"]
 
+DEFAULT_RESPONSE_TIMEOUT_SEC = 120
+"""What TorchServe 0.12 takes for `responseTimeout` where a model-config.yaml does not name it."""
+
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "head": get_args(Head),
     "decoder": get_args(Decoder),
@@ -61,6 +64,25 @@ class HandlerConfig:
         if "limits" in values:
             values["limits"] = limits_from_mapping(values["limits"])
         return cls(**values)
+
+
+def model_settings(content: object) -> HandlerConfig:
+    """The `handler:` section of a parsed model-config.yaml, checked against TorchServe's own settings beside it.
+
+    Raises InvalidConfig.
+    """
+    if not isinstance(content, Mapping):
+        raise InvalidConfig("model-config.yaml holds no settings")
+    config = HandlerConfig.from_mapping(content.get("handler"))
+    response_timeout = content.get("responseTimeout", DEFAULT_RESPONSE_TIMEOUT_SEC)
+    if isinstance(response_timeout, bool) or not isinstance(response_timeout, int | float):
+        raise InvalidConfig(f"responseTimeout must be a number of seconds, got {response_timeout!r}")
+    if not config.limits.request_timeout_sec < response_timeout:
+        raise InvalidConfig(
+            f"handler.limits.request_timeout_sec ({config.limits.request_timeout_sec:g} s) must be smaller than "
+            f"responseTimeout ({response_timeout:g} s), after which TorchServe kills the worker"
+        )
+    return config
 
 
 def limits_from_mapping(mapping: object) -> Limits:

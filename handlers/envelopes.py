@@ -12,17 +12,16 @@ tell-tale keys, `instances` and `inputs`.
 
 from __future__ import annotations
 
-import binascii
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Literal
 
-from handlers.errors import InvalidEncoding, InvalidOption, MissingVideo, RequestError, VideoTooLarge
+from handlers.budgets import Demand, check_demand, planned_windows
+from handlers.errors import InvalidEncoding, InvalidOption, MissingVideo, RequestError, RequestTimeout
 from handlers.limits import Limits
 from handlers.options import (
-    OPTIONS,
     Given,
     VideoRequest,
     given_by_headers,
@@ -31,14 +30,16 @@ from handlers.options import (
     parse_options,
     shown,
 )
+from handlers.payloads import VIDEO_FIELDS, data_key, payload_bytes
+from handlers.tensors import bytes_elements, num_elements, only_element, sets_option, tensor_parameters
 
 Form = Literal["plain", "kserve_v1", "oip_v2"]
 
-VIDEO_FIELDS = ("data", "body", "video")
-"""Names under which the video's bytes may come."""
 BASE64_FIELD = "b64"
 """What KServe v1 and TensorFlow Serving call base64 text: `{"b64": "..."}`."""
 OIP_OUTPUT = "predictions"
+MAX_ID_CHARS = 1000
+"""Length of the longest `id` that an answer repeats."""
 
 _FORM_HELP = (
     "the body was sent as application/x-www-form-urlencoded (curl's default), which cannot hold a video; send it with "
@@ -82,7 +83,7 @@ def parse_row(
     reader = reader.within(around)
     if isinstance(body, Mapping):
         return reader.read_json(body)
-    return Envelope("plain", (reader.video(body, {}),))
+    return reader.alone(reader.video(body, {}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,21 +106,26 @@ class _Reader:
         """One video; its options first, since they are cheaper to refuse."""
         reader = self.within(entries)
         options = parse_options(reader.given, num_classes=self.num_classes, limits=self.limits)
-        return VideoRequest(_payload_bytes(payload, self.limits), options)
+        return VideoRequest(payload_bytes(payload, self.limits), options)
 
     def read_json(self, body: Mapping[str, object]) -> Envelope:
         if "instances" in body:
             return self._kserve_v1(body)
         if "inputs" in body:
             return self._oip_v2(body)
-        return Envelope("plain", (self.json_video(body),))
+        return self.alone(self.json_video(body))
+
+    def alone(self, request: VideoRequest) -> Envelope:
+        """The envelope of a row that holds one video; raises InvalidOption when it asks for more than is allowed."""
+        check_demand([_demand(request)], self.limits)
+        return Envelope("plain", (request,))
 
     def json_video(self, entry: object) -> VideoRequest:
         """A JSON object with the video and its options, or the base64 text alone."""
         if isinstance(entry, str):
             return self.video(entry, {})
         if not isinstance(entry, Mapping):
-            raise InvalidEncoding(f"a video must be base64 text or an object with {_data_key()}, got {kind_of(entry)}")
+            raise InvalidEncoding(f"a video must be base64 text or an object with {data_key()}, got {kind_of(entry)}")
         fields = [name for name in entry if name in (*VIDEO_FIELDS, BASE64_FIELD)]
         if len(fields) > 1:
             raise InvalidOption(f"the video is given {len(fields)} times, as {' and '.join(fields)}; give it once")
@@ -129,30 +135,32 @@ class _Reader:
         return self.video(payload, {name: value for name, value in entry.items() if name not in fields})
 
     def _kserve_v1(self, body: Mapping[str, object]) -> Envelope:
+        instances = _checked_list(body["instances"], "instances")
+        _check_count(len(instances), self.limits)
         reader = self.within({key: value for key, value in body.items() if key not in ("instances", "parameters")})
         reader = reader.within(body.get("parameters"))
-        instances = _checked_list(body["instances"], "instances")
         return Envelope("kserve_v1", _caught_all([(reader, entry) for entry in instances], self.limits))
 
     def _oip_v2(self, body: Mapping[str, object]) -> Envelope:
         """`inputs`: tensors of base64 text whose elements are videos. A tensor named as an option sets that option."""
+        tensors = _checked_list(body["inputs"], "inputs")
+        _check_count(num_elements(tensors), self.limits)
+        own_id = _checked_id(body.get("id"))
         reader = self.within(
             {key: value for key, value in body.items() if key not in ("id", "inputs", "parameters", "outputs")}
         )
         reader = reader.within(body.get("parameters"))
         videos: list[tuple[_Reader, object]] = []
-        tensors = _checked_list(body["inputs"], "inputs")
-        reader = reader.within({tensor["name"]: _only_element(tensor) for tensor in tensors if _sets_option(tensor)})
+        reader = reader.within({tensor["name"]: only_element(tensor) for tensor in tensors if sets_option(tensor)})
         for tensor in tensors:
             if not isinstance(tensor, Mapping):
                 raise InvalidEncoding(f"each of inputs must be a tensor object, got {kind_of(tensor)}")
-            if not _sets_option(tensor):
-                inner = reader.within(_tensor_parameters(tensor))
-                videos += [(inner, element) for element in _bytes_elements(tensor)]
+            if not sets_option(tensor):
+                inner = reader.within(tensor_parameters(tensor))
+                videos += [(inner, element) for element in bytes_elements(tensor)]
         if not videos:
             raise MissingVideo("inputs holds no video; give a BYTES tensor with base64 text")
-        given_id = body.get("id")
-        return Envelope("oip_v2", _caught_all(videos, self.limits), id=given_id if isinstance(given_id, str) else None)
+        return Envelope("oip_v2", _caught_all(videos, self.limits), id=own_id)
 
 
 def render_reply(
@@ -160,9 +168,12 @@ def render_reply(
 ) -> Reply:
     """The answers, one per video, in the row's own form.
 
-    The row fails as a whole when every video in it does, with the first one's error. Otherwise a bad video among good
-    ones is an error body in its place, and the status is 200.
+    The row fails as a whole when every video in it does, with the first one's error, or when its time is over.
+    Otherwise a bad video among good ones is an error body in its place, and the status is 200.
     """
+    late = next((answer for answer in answers if isinstance(answer, RequestTimeout)), None)
+    if late is not None:
+        return error_reply(late)
     if all(isinstance(answer, RequestError) for answer in answers):
         first = answers[0]
         assert isinstance(first, RequestError)
@@ -189,24 +200,29 @@ def error_reply(error: RequestError) -> Reply:
 
 
 def to_json(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    """The value as JSON in UTF-8. A lone surrogate, which UTF-8 cannot hold, becomes JSON's own escape, `\\ud800`."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace")
 
 
 def _caught_all(videos: Sequence[tuple[_Reader, object]], limits: Limits) -> tuple[VideoRequest | RequestError, ...]:
-    """Each video's request or error. Raises InvalidOption when all together ask for too many clips."""
+    """Each video's request or error. Raises InvalidOption when all together ask for more than is allowed."""
     requests: list[VideoRequest | RequestError] = []
-    clips = 0
+    demands: list[Demand] = []
     for reader, entry in videos:
         try:
             request = reader.json_video(entry)
         except RequestError as error:
             requests.append(error)
             continue
-        clips += request.options.sampling.num_clips
-        if clips > limits.max_windows:
-            raise InvalidOption(f"this body asks for more than the {limits.max_windows} clips that are allowed in one")
+        demands.append(_demand(request))
         requests.append(request)
+    check_demand(demands, limits)
     return tuple(requests)
+
+
+def _demand(request: VideoRequest) -> Demand:
+    """What the video is known to ask for before it is read."""
+    return Demand(request.options, planned_windows(request.options.sampling))
 
 
 def _content_type(headers: Mapping[str, object], field: str) -> str:
@@ -239,43 +255,6 @@ def _parsed(value: object, content_type: str) -> object:
     return value
 
 
-def _payload_bytes(payload: object, limits: Limits) -> bytes:
-    """The file's bytes; text is base64. Raises MissingVideo, InvalidEncoding or VideoTooLarge."""
-    if payload is None or payload in ("", b""):
-        raise MissingVideo(f"there is no video in this request; send it as the body or as {_data_key()}")
-    if isinstance(payload, bytes | bytearray):
-        _check_size(len(payload), limits)
-        return bytes(payload)
-    if not isinstance(payload, str):
-        raise InvalidEncoding(f"{_data_key()} must be base64 text, got {kind_of(payload)}")
-    return _from_base64(payload, limits)
-
-
-def _from_base64(text: str, limits: Limits) -> bytes:
-    """Standard base64, with padding; line breaks are allowed, and a `data:...;base64,` in front."""
-    if text[:5].lower() == "data:":
-        header, comma, text = text.partition(",")
-        if not comma or not header.lower().endswith(";base64"):
-            raise InvalidEncoding("a data: URL must be of the form data:<media type>;base64,<base64 text>")
-    text = "".join(text.split())
-    if not text:
-        raise MissingVideo("the base64 text of the video is empty")
-    _check_size(len(text) * 3 // 4 - 2, limits)
-    try:
-        if len(text) % 4 or text.endswith("==="):  # Python 3.11 lets surplus padding pass
-            raise ValueError
-        payload = binascii.a2b_base64(text, strict_mode=True)
-    except ValueError:  # binascii.Error is one, and text beyond ASCII another
-        raise InvalidEncoding(f"{_data_key()} is not valid base64 (standard alphabet, with padding)") from None
-    _check_size(len(payload), limits)
-    return payload
-
-
-def _check_size(size: int, limits: Limits) -> None:
-    if size > limits.max_video_bytes:
-        raise VideoTooLarge(f"the video has {size} bytes; at most {limits.max_video_bytes} are allowed")
-
-
 def _checked_list(value: object, name: str) -> list[Any]:
     if not isinstance(value, list):
         raise InvalidEncoding(f"{name} must be a list, got {kind_of(value)}")
@@ -284,56 +263,19 @@ def _checked_list(value: object, name: str) -> list[Any]:
     return value
 
 
-def _sets_option(tensor: object) -> bool:
-    return isinstance(tensor, Mapping) and isinstance(tensor.get("name"), str) and tensor["name"] in OPTIONS
+def _check_count(count: int, limits: Limits) -> None:
+    if count > limits.max_videos:
+        raise InvalidOption(f"this body holds {count} videos; at most {limits.max_videos} are allowed in one")
 
 
-def _tensor_parameters(tensor: Mapping[str, object]) -> object:
-    """A tensor's own options; `content_type` and `binary_data_size` are the protocol's, not ours."""
-    parameters = tensor.get("parameters")
-    if isinstance(parameters, Mapping):
-        return {name: value for name, value in parameters.items() if name != "content_type"}
-    return parameters
-
-
-def _bytes_elements(tensor: Mapping[str, object]) -> list[object]:
-    """The elements of a BYTES tensor, in order; a single one may stand without its list."""
-    if tensor.get("datatype") != "BYTES":
-        raise InvalidEncoding(f"a video tensor must have datatype BYTES, got {shown(tensor.get('datatype'))}")
-    data = tensor.get("data")
-    elements = _flattened(data) if isinstance(data, list) else [data]
-    shape = tensor.get("shape")
-    if shape is not None and _size_of(shape) != len(elements):
-        raise InvalidEncoding(f"a tensor says shape {shown(shape)}, but its data has {len(elements)} elements")
-    return elements
-
-
-def _only_element(tensor: Mapping[str, object]) -> object:
-    data = tensor.get("data")
-    elements = _flattened(data) if isinstance(data, list) else [data]
-    if len(elements) != 1:
-        raise InvalidOption(f"{tensor['name']} must be a tensor of one element, got {len(elements)}")
-    return elements[0]
-
-
-def _flattened(data: list[Any]) -> list[object]:
-    """Row-major; the protocol allows nested lists and flat ones."""
-    flat: list[object] = []
-    for entry in data:
-        flat += entry if isinstance(entry, list) else [entry]
-    return flat
-
-
-def _size_of(shape: object) -> int | None:
-    if not isinstance(shape, list):
+def _checked_id(given: object) -> str | None:
+    """The request's own name, which its answer repeats; what is no text is ignored."""
+    if not isinstance(given, str):
         return None
-    size = 1
-    for length in shape:
-        if isinstance(length, bool) or not isinstance(length, int) or length < 0:
-            return None
-        size *= length
-    return size
-
-
-def _data_key() -> str:
-    return VIDEO_FIELDS[0]
+    if len(given) > MAX_ID_CHARS:
+        raise InvalidEncoding(f"id has {len(given)} characters; at most {MAX_ID_CHARS} are allowed")
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        raise InvalidEncoding(f"id holds a character that UTF-8 cannot encode, got {shown(given)}") from None
+    return given

@@ -7,7 +7,7 @@
     |   |-- InvalidLabels
     |   |-- InvalidCheckpoint
     |   `-- RuntimeUnavailable
-    `-- RequestError                  one request failed; its neighbours in the batch are not affected
+    `-- RequestError                  one request failed; other requests of its batch are not affected
         |-- InvalidOption        400
         |-- MissingVideo         400
         |-- InvalidEncoding      400
@@ -18,7 +18,8 @@
         |-- VideoTooLong         422
         |-- FrameTooLarge        422
         |-- InternalError        503
-        `-- DecodeTimeout        504
+        |-- DecodeTimeout        504
+        `-- RequestTimeout       504
 
 The class name is the `type` on the wire; the HTTP status is a class attribute. A message says what is wrong, what was
 got and what is allowed, and never holds a path of the server, a header's value or a traceback.
@@ -77,46 +78,72 @@ class RequestError(PackageError):
 
 
 class InvalidOption(RequestError):
+    """Raised when an option is unknown, malformed, out of bounds or excluded, or a body asks for too much."""
+
     status = HTTPStatus.BAD_REQUEST
 
 
 class MissingVideo(RequestError):
+    """Raised when the request holds no video, or an empty one."""
+
     status = HTTPStatus.BAD_REQUEST
 
 
 class InvalidEncoding(RequestError):
+    """Raised when JSON, base64, a tensor or a text of the body is malformed, or a form cannot hold a video."""
+
     status = HTTPStatus.BAD_REQUEST
 
 
 class VideoTooLarge(RequestError):
+    """Raised when the file has more bytes than `max_video_bytes`."""
+
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
 
 class UnsupportedVideo(RequestError):
+    """Raised when the bytes are no video, or their container or codec is not on the list of those that are allowed."""
+
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
 
 
 class UndecodableVideo(RequestError):
+    """Raised when no frame can be decoded, or decoding exceeds a limit of memory or ends its process."""
+
     status = HTTPStatus.UNPROCESSABLE_ENTITY
 
 
 class EmptyClip(RequestError):
+    """Raised when the part of the video that was asked for holds no frame."""
+
     status = HTTPStatus.UNPROCESSABLE_ENTITY
 
 
 class VideoTooLong(RequestError):
+    """Raised when the video exceeds `max_video_sec`, `max_packets` or `max_frames_per_window`."""
+
     status = HTTPStatus.UNPROCESSABLE_ENTITY
 
 
 class FrameTooLarge(RequestError):
+    """Raised when a frame has more pixels than `max_frame_pixels`."""
+
     status = HTTPStatus.UNPROCESSABLE_ENTITY
 
 
 class InternalError(RequestError):
-    """The server itself is at fault."""
+    """Raised when the server itself is at fault; the same request may succeed later."""
 
 
 class DecodeTimeout(RequestError):
+    """Raised when decoding one video takes longer than `decode_timeout_sec`."""
+
+    status = HTTPStatus.GATEWAY_TIMEOUT
+
+
+class RequestTimeout(RequestError):
+    """Raised when a whole request, its model time included, takes longer than `request_timeout_sec`."""
+
     status = HTTPStatus.GATEWAY_TIMEOUT
 
 
@@ -134,6 +161,7 @@ REQUEST_ERRORS: dict[str, type[RequestError]] = {
         FrameTooLarge,
         InternalError,
         DecodeTimeout,
+        RequestTimeout,
     )
 }
 """Wire type -> class, for crossing a process border and for clients' tests."""

@@ -12,59 +12,25 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from handlers.decode_service import DecodeJob, DecodeService, Delivery
-from handlers.errors import InternalError, RequestError
-from handlers.options import VideoRequest
+from handlers.decode_service import DecodeService, Delivery
+from handlers.errors import InternalError
+from handlers.pending import PendingVideo, end, enforce_budgets, time_left
 from handlers.results import WindowScores
 from handlers.runtimes import BatchedRuntime, Logits, StreamedRuntime
 
 logger = logging.getLogger(__name__)
 
+_FILL_SEC = 0.5  # the first views of a batch wait no longer for others, which a slow video may never bring
+
 Views = NDArray[np.float32]
 Pack = Callable[[Views], list[Views]]
 """Views (N, 3, T, S, S) -> the model's pathways, one array each."""
-
-
-@dataclass(slots=True)
-class PendingVideo:
-    """A video that is being decoded, and the scores of the windows that came so far."""
-
-    request: VideoRequest
-    job: DecodeJob
-    started: float
-    scores: dict[int, WindowScores] = field(default_factory=dict)
-    failure: RequestError | None = None
-    inference_sec: float = 0.0
-    _views_under_way: int = 0
-    _since: float = 0.0
-
-    def model_begins(self) -> None:
-        """One of its views goes into the model; what several views take at the same time counts once."""
-        if self._views_under_way == 0:
-            self._since = time.perf_counter()
-        self._views_under_way += 1
-
-    def model_ends(self, at: float) -> None:
-        """One of its views came out, `at` that reading of the performance counter."""
-        self._views_under_way -= 1
-        if self._views_under_way == 0:
-            self.inference_sec += at - self._since
-
-    @property
-    def ended(self) -> bool:
-        return self.job.ended or self.failure is not None
-
-    @property
-    def may_bring_more(self) -> bool:
-        """Whether views may come beyond those of one window."""
-        sampling = self.request.options.sampling
-        return not self.ended and (sampling.num_clips > 1 or sampling.stride_sec is not None)
 
 
 class Inference(Protocol):
@@ -108,11 +74,12 @@ class _StreamedRun:
         while True:
             for window in _new_windows(self._videos):
                 self._waiting.extend(_View(window, index) for index in range(len(window.views)))
+            enforce_budgets(self._videos, self._decoder)
             while self._waiting and self._under_way < self._runtime.streams:
                 self._start(self._waiting.popleft())
             if self._under_way == 0 and all(video.ended for video in self._videos):
                 return
-            self._decoder.wait(until_rung=self._under_way > 0)
+            self._decoder.wait(time_left(self._videos), until_rung=self._under_way > 0)
             while not self._done.empty():
                 self._finish(*self._done.get())
 
@@ -168,16 +135,22 @@ class BatchedInference:
             self._run(ready)
 
     def _gather(self, videos: Sequence[PendingVideo]) -> list[_Window]:
-        """Windows for one batch or a little more; empty when every video is done."""
+        """Windows for one batch or a little more, or those that came before a pause; empty when every video is done."""
         ready: list[_Window] = []
+        since = 0.0
         while True:
             for window in _new_windows(videos):
                 window.detach()
                 ready.append(window)
+            enforce_budgets(videos, self._decoder)
+            ready = [window for window in ready if window.video.failure is None]
             is_full = sum(len(window.views) for window in ready) >= self._runtime.max_batch
-            if is_full or all(video.ended for video in videos):
+            is_waiting = bool(ready) and since > 0.0 and time.monotonic() - since >= _FILL_SEC
+            if is_full or is_waiting or all(video.ended for video in videos):
                 return ready
-            self._decoder.wait()
+            since = since or (time.monotonic() if ready else 0.0)
+            limits = [limit for limit in (time_left(videos), _FILL_SEC if ready else None) if limit is not None]
+            self._decoder.wait(min(limits, default=None))
 
     def _run(self, ready: Sequence[_Window]) -> None:
         for window in ready:
@@ -244,9 +217,9 @@ def _new_windows(videos: Sequence[PendingVideo]) -> Iterator[_Window]:
     """What was delivered since the last call, in the order of the videos."""
     for video in videos:
         while video.job.deliveries:
+            video.windows_taken += 1
             yield _Window(video, video.job.deliveries.popleft())
 
 
 def _give_up(video: PendingVideo, decoder: DecodeService) -> None:
-    video.failure = InternalError("the model failed on this video; try again")
-    decoder.cancel(video.job)
+    end(video, InternalError("the model failed on this video; try again"), decoder)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds on one request; over a bound the request gets the contract's 413, 422 or 504, its neighbours nothing.
+    """Bounds on one request. Over a bound that request is refused with 400, 413, 422 or 504; others are not affected.
 
     Defaults admit what phones and cameras record (8.3 megapixel frames, two hours) and keep the decoding process
     within 500 MB above idle: FFmpeg keeps up to 17 decoded pictures of 1.5 bytes per pixel for H.264 and HEVC.
@@ -20,7 +20,21 @@ class Limits:
     max_video_sec: float = 4 * 3600.0
     """Duration of the video, seconds."""
     max_windows: int = 4096
-    """Windows (clips) of one request, and of one HTTP body."""
+    """Windows (clips) of one video."""
+    max_videos: int = 64
+    """Videos in one body."""
+    max_views: int = 12_288
+    """Views (windows x crops) that all videos of one body may ask for: 4096 windows of three crops."""
+    max_predictions: int = 50_000
+    """Predictions (windows x top_k, or top_k where the answer holds no windows) in the answer to one body.
+
+    About 90 bytes each with Kinetics' labels, so that an answer stays below 10 MB.
+    """
+    request_timeout_sec: float = 60.0
+    """Wall time of one request from its arrival in the worker to its scores, seconds.
+
+    It must be smaller than TorchServe's `responseTimeout`, after which the whole worker is killed.
+    """
     max_streams: int = 32
     """Streams in the container."""
     max_packets: int = 2_000_000

@@ -135,7 +135,7 @@ OPTIONS: Mapping[str, OptionSpec] = {
             name="format",
             kind="choice",
             help="Shape of the answer. dict: label to score. list: objects with label, score and class_id. "
-            "full: that list with clips, timeline, video, sampling and timing.",
+            "full: that list with clips (or a timeline with stride_sec), video, sampling and timing.",
             default="dict, or full with stride_sec",
             choices=get_args(Format),
         ),

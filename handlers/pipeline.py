@@ -21,13 +21,15 @@ from numpy.typing import NDArray
 
 from handlers.archive import CONFIG_FILE, LABELS_FILE, ArchiveInfo
 from handlers.assembly import VideoReader
-from handlers.config import HandlerConfig
+from handlers.budgets import Budget
+from handlers.config import HandlerConfig, model_settings
 from handlers.decode_service import DecodeService, ThreadDecodeService
 from handlers.errors import InternalError, InvalidConfig, InvalidLabels, RequestError
-from handlers.inference import Pack, PendingVideo, create_inference
+from handlers.inference import Pack, create_inference
 from handlers.isolation import ProcessDecodeService
 from handlers.labels import read_labels
 from handlers.options import VideoRequest
+from handlers.pending import PendingVideo
 from handlers.results import VideoScores
 from handlers.runtimes import BatchedRuntime, StreamedRuntime, best_device, cores, create_runtime
 from handlers.specs import ModelSpec
@@ -94,14 +96,30 @@ class VideoClassifier:
     def classify(self, requests: Sequence[VideoRequest | RequestError]) -> list[VideoScores | RequestError]:
         return self.score(self.prepare(requests))
 
-    def prepare(self, requests: Sequence[VideoRequest | RequestError]) -> list[PendingVideo | RequestError]:
-        """Start decoding every request; failures that are already known pass through."""
-        return [request if isinstance(request, RequestError) else self._begin(request) for request in requests]
+    def prepare(
+        self, requests: Sequence[VideoRequest | RequestError], budgets: Sequence[Budget] | None = None
+    ) -> list[PendingVideo | RequestError]:
+        """Start decoding every request; failures that are already known pass through.
+
+        `budgets` has one entry per request; requests that came in one body share theirs. Bodies that ask for few views
+        are decoded first, so that a body of many does not keep every decoder while its neighbours run out of time.
+        """
+        shared: Sequence[Budget | None] = budgets or [None] * len(requests)
+        pending: list[PendingVideo | RequestError | None] = [None] * len(requests)
+        for index in sorted(range(len(requests)), key=lambda index: _planned_views(shared[index])):
+            request = requests[index]
+            pending[index] = request if isinstance(request, RequestError) else self._begin(request, shared[index])
+        return [each for each in pending if each is not None]
 
     def score(self, pending: Sequence[PendingVideo | RequestError]) -> list[VideoScores | RequestError]:
         """Run the model on the views as they come, those of all videos together, until every video is done."""
         videos = [video for video in pending if isinstance(video, PendingVideo)]
-        self._inference.run(videos)
+        try:
+            self._inference.run(sorted(videos, key=lambda video: video.started))  # the order in which decoding began
+        except BaseException:
+            for video in reversed(videos):  # or their decoders would stay taken
+                self._decoder.cancel(video.job)
+            raise
         return [self._finish(video) if isinstance(video, PendingVideo) else video for video in pending]
 
     def warm_up(self) -> None:
@@ -128,9 +146,10 @@ class VideoClassifier:
         self._decoder.close()
         self._runtime.close()
 
-    def _begin(self, request: VideoRequest) -> PendingVideo:
+    def _begin(self, request: VideoRequest, budget: Budget | None) -> PendingVideo:
         started = time.perf_counter()
-        return PendingVideo(request, self._decoder.submit(request.payload, request.options.sampling), started)
+        job = self._decoder.submit(request.payload, request.options.sampling)
+        return PendingVideo(request, job, started, budget)
 
     def _finish(self, video: PendingVideo) -> VideoScores | RequestError:
         if video.failure is not None:
@@ -147,15 +166,17 @@ class VideoClassifier:
         )
 
 
+def _planned_views(budget: Budget | None) -> int:
+    return 0 if budget is None else budget.planned_views
+
+
 def read_config(model_dir: Path) -> HandlerConfig:
-    """The `handler:` section of an unpacked archive's model-config.yaml; raises InvalidConfig."""
+    """The settings in an unpacked archive's model-config.yaml; raises InvalidConfig."""
     try:
         content = yaml.safe_load((model_dir / CONFIG_FILE).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise InvalidConfig(f"the archive has no readable {CONFIG_FILE}: {type(error).__name__}") from error
-    if not isinstance(content, dict):
-        raise InvalidConfig(f"{CONFIG_FILE} holds no settings")
-    return HandlerConfig.from_mapping(content.get("handler"))
+    return model_settings(content)
 
 
 def create_decoder(spec: ModelSpec, config: HandlerConfig) -> DecodeService:

@@ -82,11 +82,13 @@ def render(
         return {entry["label"]: entry["score"] for entry in predictions}
     if options.format == "list":
         return predictions
-    clips = [_clip(window, options, labels) for window in scores.windows]
-    answer: dict[str, Any] = {"model": model, "version": version, "predictions": predictions, "clips": clips}
-    if options.sampling.stride_sec is not None:
-        answer["timeline"] = clips
-        answer["segments"] = merge_segments(clips)
+    windows = [_clip(window, options, labels) for window in scores.windows]
+    answer: dict[str, Any] = {"model": model, "version": version, "predictions": predictions}
+    if options.sampling.stride_sec is None:
+        answer["clips"] = windows
+    else:
+        answer["timeline"] = windows
+        answer["segments"] = merge_segments(windows)
     answer["video"] = _video(scores.report)
     answer["sampling"] = _sampling(scores, options, spec)
     answer["timing_ms"] = {

@@ -4,15 +4,18 @@
     inference     requests -> scores (pipeline)
     postprocess   scores -> one JSON body and one status per row (results), and metrics
 
-N rows in, N answers out, in order; whatever goes wrong with one row is that row's answer.
+N rows in, N answers out, in order; whatever goes wrong with one row is that row's answer. Rows of gRPC's
+StreamPredictions2, which this server's frontend cannot answer, get none.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import time
 import traceback
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,10 +31,11 @@ from ts.metrics.dimension import Dimension
 from ts.metrics.metric_type_enum import MetricTypes
 
 from handlers.archive import verify_package_origin
+from handlers.budgets import Budget, planned_views
 from handlers.envelopes import Envelope, Reply, error_reply, parse_row, render_reply, to_json
 from handlers.errors import InternalError, InvalidOption, RequestError, SetupError
-from handlers.inference import PendingVideo
 from handlers.options import VideoRequest
+from handlers.pending import PendingVideo
 from handlers.pipeline import VideoClassifier, read_config
 from handlers.results import VideoScores, render
 from handlers.specs import ModelSpec
@@ -70,12 +74,12 @@ Views = NDArray[np.float32]
 
 @dataclass(slots=True)
 class Batch:
-    """One call's rows on their way: a row is an envelope of videos, or already has its reply.
+    """One call's rows on their way: a row is an envelope of videos, already has its reply, or gets none (None).
 
     `requests`, `pending` and `scores` hold the videos of all envelopes, in order.
     """
 
-    rows: list[Envelope | Reply]
+    rows: list[Envelope | Reply | None]
     requests: list[VideoRequest | RequestError]
     pending: Sequence[PendingVideo | RequestError]
     scores: Sequence[VideoScores | RequestError] = ()
@@ -123,12 +127,20 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
     # The request's life ---------------------------------------------------------------------------------------------
 
     def preprocess(self, data: Sequence[Row]) -> Batch:
+        limits = self.classifier.config.limits
+        deadline = time.monotonic() + limits.request_timeout_sec
         rows = [self._read_row(row, self.context.get_all_request_header(index)) for index, row in enumerate(data)]
-        requests = [request for row in rows if isinstance(row, Envelope) for request in row.requests]
-        for request in requests:
-            if isinstance(request, VideoRequest):
-                self._count("VideoBytesReceived", len(request.payload), "bytes")
-        return Batch(rows, requests, self._guarded(self.classifier.prepare, requests))
+        requests: list[VideoRequest | RequestError] = []
+        budgets: list[Budget] = []
+        for row in rows:
+            if isinstance(row, Envelope):
+                videos = [request for request in row.requests if isinstance(request, VideoRequest)]
+                budget = Budget(limits, deadline, planned_views((video.options for video in videos), limits))
+                requests += row.requests
+                budgets += [budget] * len(row.requests)
+                self._count("VideoBytesReceived", sum(len(video.payload) for video in videos), "bytes")
+        prepare = partial(self.classifier.prepare, budgets=budgets)
+        return Batch(rows, requests, self._guarded(prepare, requests))
 
     def inference(self, data: Batch, *args: Any, **kwargs: Any) -> Batch:
         data.scores = self._guarded(self.classifier.score, data.pending)
@@ -136,15 +148,16 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
 
     def postprocess(self, data: Batch) -> list[bytes]:
         videos = iter(zip(data.requests, data.scores, strict=True))
-        replies = []
-        for row in data.rows:
-            if isinstance(row, Envelope):
-                answers = [self._answer(*next(videos)) for _ in row.requests]
-                row = render_reply(row, answers, model=self.model_name, version=self.model_version)
-            replies.append(row)
-        for index, reply in enumerate(replies):
+        bodies = []
+        for index, row in enumerate(data.rows):
+            if row is None:
+                del self.context.request_ids[index]  # TorchServe then sends no answer to it
+                bodies.append(b"")
+                continue
+            reply = self._reply(row, [next(videos) for _ in row.requests]) if isinstance(row, Envelope) else row
             self._report_reply(index, reply)
-        return [reply.body for reply in replies]
+            bodies.append(reply.body)
+        return bodies
 
     def describe_handle(self) -> dict[str, Any]:
         """What `GET /models/{model}?customized=true` shows as customizedMetadata."""
@@ -159,27 +172,45 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
 
     # One row --------------------------------------------------------------------------------------------------------
 
-    def _read_row(self, row: Row, headers: Headers) -> Envelope | Reply:
-        if headers.get("describe") == "True":
-            return Reply(HTTPStatus.OK, to_json(self.describe_handle()))
+    def _read_row(self, row: Row, headers: Headers) -> Envelope | Reply | None:
         try:
+            if _is_sequence(headers):
+                logger.warning("a StreamPredictions2 call gets no answer: this model takes no sequences")
+                return None
+            if headers.get("describe") == "True":
+                return Reply(HTTPStatus.OK, to_json(self.describe_handle()))
             if headers.get("explain") == "True":
                 raise InvalidOption("this model explains nothing; send the video to /predictions")
             return parse_row(
                 row, headers, num_classes=len(self.classifier.labels), limits=self.classifier.config.limits
             )
-        except Exception as error:  # noqa: BLE001  a row that cannot be read must not fail its neighbours
-            return error_reply(self._failure(error))
+        except Exception as error:  # noqa: BLE001  a row that cannot be read must not fail others
+            failure = _failure(error)
+            self._count_errors([failure])
+            return error_reply(failure)
+
+    def _reply(
+        self, row: Envelope, videos: Sequence[tuple[VideoRequest | RequestError, VideoScores | RequestError]]
+    ) -> Reply:
+        """The answer to one row; whatever goes wrong while it is put together is the row's answer."""
+        answers = [self._answer(request, scores) for request, scores in videos]
+        self._count_errors([answer for answer in answers if isinstance(answer, RequestError)])
+        try:
+            return render_reply(row, answers, model=self.model_name, version=self.model_version)
+        except Exception as error:  # noqa: BLE001  as above
+            failure = _failure(error)
+            self._count_errors([failure])
+            return error_reply(failure)
 
     def _answer(
         self, request: VideoRequest | RequestError, scores: VideoScores | RequestError
     ) -> dict[str, Any] | list[dict[str, Any]] | RequestError:
         """One video's answer, or what went wrong."""
+        if isinstance(request, RequestError):
+            return request
+        if isinstance(scores, RequestError):
+            return scores
         try:
-            if isinstance(request, RequestError):
-                raise request
-            if isinstance(scores, RequestError):
-                raise scores
             answer = render(
                 scores,
                 request.options,
@@ -189,8 +220,9 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
                 spec=self.classifier.spec,
             )
         except Exception as error:  # noqa: BLE001  as above
-            return self._failure(error)
-        self._report_times(scores)
+            return _failure(error)
+        with _failures_logged("the metrics of a video"):
+            self._report_times(scores)
         return answer
 
     def _guarded(self, step: Callable[[Any], Sequence[Any]], items: Sequence[Any]) -> Sequence[Any]:
@@ -200,11 +232,10 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
         except Exception as error:  # noqa: BLE001  TorchServe would answer every row with its own 503, without a body
             return [item if isinstance(item, RequestError) else _unexpected(error) for item in items]
 
-    def _failure(self, error: Exception) -> RequestError:
-        """What the client is told, counted by type."""
-        failure = error if isinstance(error, RequestError) else _unexpected(error)
-        self._count("VideoRequestErrors", 1, "count", error_type=failure.type)
-        return failure
+    def _count_errors(self, failures: Sequence[RequestError]) -> None:
+        """One line of metrics per type, however many videos of a body failed."""
+        for error_type, count in Counter(failure.type for failure in failures).items():
+            self._count("VideoRequestErrors", count, "count", error_type=error_type)
 
     def _report_reply(self, index: int, reply: Reply) -> None:
         """Status and type of one row's answer. gRPC carries neither; its clients look at the body."""
@@ -238,7 +269,33 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
         dimensions = [Dimension("ModelName", self.model_name), Dimension("Level", "Model")]
         if error_type is not None:
             dimensions.append(Dimension("ErrorType", error_type))
-        self.context.metrics.add_metric(name, value, unit, dimensions=dimensions, metric_type=kind)
+        with _failures_logged("a metric"):
+            self.context.metrics.add_metric(name, value, unit, dimensions=dimensions, metric_type=kind)
+
+
+@contextmanager
+def _failures_logged(what: str) -> Iterator[None]:
+    """No failure to report something may fail the request that it is about."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  as above
+        logger.error("%s was not written: %s", what, type(error).__name__)
+
+
+def _is_sequence(headers: Headers) -> bool:
+    """Whether a row came by gRPC's StreamPredictions2, told by the only headers that such a row has.
+
+    Whatever the answer, TorchServe 0.12's frontend cannot send it: that call serves models with `sequenceBatching`
+    alone, and an answer for another one ends the frontend's thread for this worker for good. The frontend ends the call
+    itself, with the status UNKNOWN.
+    """
+    names = [name for name, value in headers.items() if isinstance(value, str)]
+    return bool(names) and all(name.startswith("ts_request_sequence") for name in names)
+
+
+def _failure(error: Exception) -> RequestError:
+    """What the client is told."""
+    return error if isinstance(error, RequestError) else _unexpected(error)
 
 
 def _unexpected(error: Exception) -> InternalError:

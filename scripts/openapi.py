@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from handlers.envelopes import OIP_OUTPUT, VIDEO_FIELDS
+from handlers.envelopes import MAX_ID_CHARS, OIP_OUTPUT
 from handlers.errors import REQUEST_ERRORS
 from handlers.options import OPTIONS, OptionSpec
+from handlers.payloads import VIDEO_FIELDS
 from handlers.version import __version__
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "openapi.json"
@@ -197,7 +198,11 @@ def _request_schemas() -> Json:
             optional=("parameters",),
         ),
         "InputTensors": _object(
-            {"id": {"type": "string"}, "inputs": _array(tensor, minItems=1), "parameters": _schema_ref("Options")},
+            {
+                "id": {"type": "string", "maxLength": MAX_ID_CHARS},
+                "inputs": _array(tensor, minItems=1),
+                "parameters": _schema_ref("Options"),
+            },
             optional=("id", "parameters"),
         ),
     }
@@ -253,7 +258,10 @@ def _answer_schemas() -> Json:
         "Dict": {"type": "object", "additionalProperties": score, "description": "Label to score, highest first."},
         "List": _array(_object({"label": string, "score": score, "class_id": integer})),
         "Clip": _object({**span, "predictions": _schema_ref("List")}),
-        "Full": _object(full, optional=("timeline", "segments")),
+        "Full": {
+            **_object(full, optional=("clips", "timeline", "segments")),
+            "description": "With stride_sec, timeline and segments take the place of clips.",
+        },
         "Answer": answer,
         "Predictions": _object({"predictions": _array({"anyOf": [_schema_ref("Answer"), _schema_ref("Error")]})}),
         "OutputTensors": _object(

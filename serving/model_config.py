@@ -12,7 +12,11 @@ _LIMITS = {
     "max_video_bytes": "bytes of the uploaded file",
     "max_frame_pixels": "width x height of a decoded frame, pixels",
     "max_video_sec": "duration of the video, seconds",
-    "max_windows": "windows (clips) of one request",
+    "max_windows": "windows (clips) of one video",
+    "max_videos": "videos in one body",
+    "max_views": "views (windows x crops) of all videos in one body",
+    "max_predictions": "predictions (windows x top_k) in the answer to one body",
+    "request_timeout_sec": "wall time of one request, seconds; smaller than responseTimeout",
     "max_streams": "streams in the container",
     "max_packets": "packets of the video stream that may be read",
     "max_frames_per_window": "frames in one window; bounds absurd frame rates",
@@ -53,7 +57,7 @@ def model_config(*, name: str, spec: str, head: Head, runtime: str, precision: s
     for key in (field.name for field in fields(HandlerConfig) if field.name != "limits"):
         setting = f"{key}: {_yaml(chosen.get(key, getattr(defaults, key)))}"
         lines.append(f"  {setting:<28}# {_HANDLER[key]}")
-    lines.append(f"  {'limits:':<28}# over one of these a request is refused; its neighbours are not affected")
+    lines.append(f"  {'limits:':<28}# over one of these a request is refused; others are not affected")
     for field in fields(Limits):
         setting = f"{field.name}: {_yaml(getattr(limits, field.name))}"
         lines.append(f"    {setting:<32}# {_LIMITS[field.name]}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
+import yaml
 from safetensors.torch import save_file
 
 from handlers.archive import (
@@ -21,7 +22,7 @@ from handlers.archive import (
     OpenVinoInfo,
 )
 from handlers.checkpoints import HEAD_METADATA_KEY
-from handlers.config import Precision, RuntimeName
+from handlers.config import Precision, RuntimeName, model_settings
 from handlers.errors import InvalidConfig, InvalidLabels, RuntimeUnavailable
 from handlers.labels import check_label_count, checked_labels, index_to_name, read_labels
 from handlers.models import load_model
@@ -88,12 +89,11 @@ def package(options: PackageOptions) -> Packaged:
         stage.mkdir()
         info, notes = _write_stage(stage, options, spec, source, name)
         (stage / LABELS_FILE).write_text(index_to_name(labels), encoding="utf-8")
-        config.write_text(
-            model_config(
-                name=name, spec=spec.name, head=info.head, runtime=options.runtime, precision=options.precision
-            ),
-            encoding="utf-8",
+        settings = model_config(
+            name=name, spec=spec.name, head=info.head, runtime=options.runtime, precision=options.precision
         )
+        model_settings(yaml.safe_load(settings))  # what a worker would refuse is refused here
+        config.write_text(settings, encoding="utf-8")
         build_archive(stage, config, entry, target, name=name, version=options.version)
     return Packaged(path=target, info=info, notes=notes)
 

@@ -24,13 +24,14 @@ from safetensors.torch import load_file, save_file
 
 from handlers.archive import ArchiveInfo
 from handlers.config import HandlerConfig
+from handlers.errors import InvalidConfig
 from handlers.labels import read_labels
 from handlers.limits import Limits
 from handlers.runtimes import create_runtime
 from handlers.specs import get_spec
 from handlers.version import __version__
 from scripts.package import main
-from serving import build_archive
+from serving import build_archive, model_config
 from serving import weights as weights_module
 from serving.download import sha256_of
 from serving.package import PackageOptions, package
@@ -140,6 +141,18 @@ def test_settings_hold_every_key_with_its_default_and_a_comment(unpacked: Path) 
     assert HandlerConfig.from_mapping(handler) == HandlerConfig(spec="x3d_xs", head="pytorchvideo")
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith(("#", "handler:"))]
     assert [line for line in lines if not line.partition("#")[2].strip()] == []
+
+
+def test_settings_with_which_no_worker_would_load_are_not_packaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = {
+        key.replace("responseTimeout: 120", "responseTimeout: 60"): why for key, why in model_config._SERVER.items()
+    }
+    monkeypatch.setattr(model_config, "_SERVER", server)
+    with pytest.raises(InvalidConfig, match="must be smaller than responseTimeout"):
+        package(PackageOptions(spec="x3d_xs", weights="random", runtime="eager", output=tmp_path, progress=False))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_archive_json_tells_where_the_weights_come_from(unpacked: Path) -> None:

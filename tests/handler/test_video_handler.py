@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from ts.context import Context, RequestProcessor
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 from ts.protocol.otf_message_handler import create_predict_response
 
+from handlers.budgets import Budget
 from handlers.clips import VideoReport, Window
 from handlers.config import HandlerConfig
 from handlers.dual_pathway_handler import DualPathwayHandler
+from handlers.envelopes import render_reply
 from handlers.errors import DecodeTimeout, InvalidConfig, RequestError, SetupError
 from handlers.options import VideoRequest
 from handlers.pipeline import VideoClassifier
@@ -49,13 +52,20 @@ class FakeClassifier:
 
     def __init__(self, broken_step: str | None = None) -> None:
         self.broken_step = broken_step
+        self.budgets: Sequence[Budget] = ()
+        self.seen: Sequence[VideoRequest | RequestError] = ()
 
-    def prepare(self, requests: Sequence[VideoRequest | RequestError]) -> list[VideoRequest | RequestError]:
+    def prepare(
+        self, requests: Sequence[VideoRequest | RequestError], budgets: Sequence[Budget]
+    ) -> list[VideoRequest | RequestError]:
+        assert len(budgets) == len(requests)
+        self.budgets = budgets
         if self.broken_step == "prepare":
             raise OSError("/secret/path is gone")
         return list(requests)
 
     def score(self, pending: Sequence[VideoRequest | RequestError]) -> list[VideoScores | RequestError]:
+        self.seen = pending
         if self.broken_step == "score":
             raise MemoryError("token 1234")
         return [one if isinstance(one, RequestError) else self._scores(one.payload) for one in pending]
@@ -100,7 +110,7 @@ def handler(context: Context) -> Any:
 
 
 def call(handler: Any, data: list[dict[str, Any]], headers: list[dict[str, Any]]) -> list[tuple[int, Any]]:
-    """(status, parsed body) per row, through the base class's `handle` and TorchServe's encoding of the response."""
+    """(status, parsed body) per answered row, through the base class's `handle` and TorchServe's own encoding."""
     context = handler.context
     context.request_processor = [RequestProcessor(each) for each in headers]
     context.request_ids = {index: f"id-{index}" for index in range(len(data))}
@@ -108,9 +118,9 @@ def call(handler: Any, data: list[dict[str, Any]], headers: list[dict[str, Any]]
     bodies = handler.handle(data, context)
     assert len(bodies) == len(data)
     create_predict_response(bodies, context.request_ids, "Prediction success", 200, context=context)
-    for index in range(len(data)):
+    for index in context.request_ids:
         assert context.get_response_content_type(index) == "application/json"
-    return [(context.get_response_status(index)[0], json.loads(body)) for index, body in enumerate(bodies)]
+    return [(context.get_response_status(index)[0], json.loads(bodies[index])) for index in context.request_ids]
 
 
 def test_each_row_gets_its_own_answer_in_order(handler: Any) -> None:
@@ -159,6 +169,105 @@ def test_describe_and_explain_are_answered_row_by_row(handler: Any) -> None:
     assert described == (200, {"model": "clips", "version": "2.0", "spec": {"name": "x3d_xs"}, "num_labels": 3})
     assert (explained[0], explained[1]["type"]) == (400, "InvalidOption")
     assert (good[0], list(good[1])) == (200, ["jump", "run", "sit"])
+
+
+def test_a_sequence_is_left_out_of_the_answer_and_nobody_else_is(handler: Any) -> None:
+    """TorchServe's frontend cannot answer StreamPredictions2 for a model without sequences; it hangs if it has to."""
+    sequence = {"data": {"content-type": ""}, "ts_request_sequence_id": "a", "ts_request_sequence_end": "true"}
+    data, headers = rows("good 1", "good 2", "good -3")
+    headers[1] = sequence
+    first, third = call(handler, data, headers)
+    assert list(handler.context.request_ids) == [0, 2]
+    assert (next(iter(first[1])), next(iter(third[1]))) == ("jump", "run")
+    assert [bytes(request.payload) for request in handler.classifier.seen] == [b"good 1", b"good -3"]
+    assert call(handler, data, [sequence] * 3) == []
+
+
+def test_such_a_header_over_http_changes_nothing(handler: Any) -> None:
+    ((status, _),) = call(handler, *rows("good 1", ts_request_sequence_id="a"))
+    assert status == 200
+
+
+@pytest.mark.parametrize("where", ["id", "label"])
+def test_text_that_cannot_be_encoded_stays_in_its_row(handler: Any, where: str) -> None:
+    text = "Z29vZCAz"
+    body: dict[str, Any] = {"inputs": [{"name": "video", "datatype": "BYTES", "data": [text]}]}
+    data: list[dict[str, Any]] = [{"body": bytearray(b"good -1")}, {"body": body}, {"body": bytearray(b"good -2")}]
+    if where == "id":
+        body["id"] = "\ud800"
+    else:
+        handler.classifier.labels = ("\ud800", "run", "sit")
+    first, odd, third = call(handler, data, rows("", "", "")[1])
+    assert (first[0], third[0]) == (200, 200)
+    assert odd[0] == (400 if where == "id" else 200)
+
+
+def test_a_row_that_cannot_be_rendered_is_the_servers_fault_and_only_its_own(
+    handler: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(envelope: Any, answers: Any, **names: str) -> Any:
+        if "jump" in answers[0] and answers[0]["jump"] > 0.5:
+            raise ValueError("a value of a client's")
+        return render_reply(envelope, answers, **names)
+
+    monkeypatch.setattr("handlers.video_handler.render_reply", broken)
+    good, bad, other = call(handler, *rows("good -3", "good 3", "good -2"))
+    assert (good[0], bad[0], other[0]) == (200, 503, 200)
+    assert bad[1]["type"] == "InternalError"
+
+
+def test_metrics_that_cannot_be_written_fail_nothing(
+    handler: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ValueError("the metrics file is gone")
+
+    monkeypatch.setattr(handler.context.metrics, "add_metric", broken)
+    answers = call(handler, *rows("good 3", "slow", ""))
+    assert [status for status, _ in answers] == [200, 504, 400]
+    assert "a metric was not written: ValueError" in caplog.text
+
+
+def test_a_report_that_is_no_number_fails_nothing(handler: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: VideoScores) -> None:
+        raise TypeError("a report may hold text")
+
+    monkeypatch.setattr(handler, "_report_times", broken)
+    assert [status for status, _ in call(handler, *rows("good 3", "good 1"))] == [200, 200]
+
+
+def test_failures_of_a_body_are_one_line_of_metrics_per_type(handler: Any, caplog: pytest.LogCaptureFixture) -> None:
+    body = {"instances": ["%"] * 30 + ["c2xvdw=="] * 30 + ["Z29vZCAz"]}
+    with caplog.at_level(logging.INFO, logger="ts"):
+        ((status, answer),) = call(handler, [{"body": body}], rows("")[1])
+    assert (status, len(answer["predictions"])) == (200, 61)
+    lines = [record.getMessage().split("|")[0] + record.getMessage().split("ErrorType:")[1].split("|")[0]
+             for record in caplog.records if "ErrorType" in record.message]  # fmt: skip
+    assert lines == [
+        "[METRICS]VideoRequestErrors.Count:30InvalidEncoding",
+        "[METRICS]VideoRequestErrors.Count:30DecodeTimeout",
+    ]
+
+
+def test_a_body_of_too_many_videos_is_one_error_and_one_metric(handler: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="ts"):
+        ((status, answer),) = call(handler, [{"body": {"instances": [""] * 200_000}}], rows("")[1])
+    assert (status, answer["type"]) == (400, "InvalidOption")
+    assert len(json.dumps(answer)) < 300
+    assert len([line for line in caplog.messages if "VideoRequestErrors" in line]) == 1
+    assert len(caplog.text) < 5000
+
+
+def test_the_videos_of_a_row_share_a_budget_and_rows_do_not(handler: Any) -> None:
+    limits = handler.classifier.config.limits
+    body = {"instances": [{"data": "Z29vZCAz", "num_clips": 4, "num_crops": 3}, "Z29vZCAz", "%"]}
+    before = time.monotonic()
+    call(handler, [{"body": body}, {"body": bytearray(b"good 1")}], rows("", "")[1])
+    one, two, three, other = handler.classifier.budgets
+    assert one is two is three is not other
+    assert (one.planned_views, other.planned_views) == (13, 1)
+    assert one.deadline == other.deadline
+    assert before <= one.deadline - limits.request_timeout_sec <= time.monotonic()
 
 
 def test_many_videos_in_one_row(handler: Any) -> None:
@@ -237,6 +346,16 @@ def test_unknown_settings_are_refused(context: Context, model_dir: Path) -> None
     (model_dir / "model-config.yaml").write_text("handler:\n  spec: x3d_xs\n  presicion: float32\n")
     with pytest.raises(InvalidConfig, match=r"unknown key handler\.presicion"):
         SinglePathwayHandler().initialize(loading(context, model_dir))
+
+
+@pytest.mark.parametrize("settings", ["responseTimeout: 60\n", "responseTimeout: 30\n", "responseTimeout: soon\n"])
+def test_a_worker_that_would_be_killed_before_a_request_times_out_is_refused(
+    context: Context, model_dir: Path, settings: str
+) -> None:
+    (model_dir / "model-config.yaml").write_text(f"{settings}handler:\n  spec: x3d_xs\n")
+    with pytest.raises(InvalidConfig, match="responseTimeout") as caught:
+        SinglePathwayHandler().initialize(loading(context, model_dir))
+    assert "\n" not in caught.value.message
 
 
 def test_a_missing_package_is_named(context: Context, model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

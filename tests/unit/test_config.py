@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from handlers.config import HandlerConfig
+from handlers.config import HandlerConfig, model_settings
 from handlers.errors import InvalidConfig, UnknownSpec
 from handlers.limits import Limits
 from serving.model_config import model_config
@@ -42,6 +42,7 @@ def test_everything_given() -> None:
 
 def test_what_packaging_writes_is_accepted() -> None:
     text = model_config(name="x3d_s", spec="x3d_s", head="pytorchvideo", runtime="auto", precision="float32")
+    assert model_settings(yaml.safe_load(text)) == HandlerConfig(spec="x3d_s", head="pytorchvideo")
     section = yaml.safe_load(text)["handler"]
     assert HandlerConfig.from_mapping(section) == HandlerConfig(spec="x3d_s", head="pytorchvideo")
     assert set(section) == {field.name for field in fields(HandlerConfig)}
@@ -70,6 +71,11 @@ def test_an_empty_limits_section_is_the_defaults() -> None:
         ({"spec": "x3d_s", "limits": {"max_video_mb": 1}}, "unknown key handler.limits.max_video_mb; known keys of"),
         ({"spec": "x3d_s", "limits": {"max_windows": 0}}, "handler.limits.max_windows must be a positive int, got 0"),
         ({"spec": "x3d_s", "limits": {"max_windows": "9"}}, "handler.limits.max_windows must be a positive int"),
+        ({"spec": "x3d_s", "limits": {"max_videos": 1.5}}, "handler.limits.max_videos must be a positive int, got 1.5"),
+        (
+            {"spec": "x3d_s", "limits": {"request_timeout_sec": 0}},
+            "handler.limits.request_timeout_sec must be a positive",
+        ),
         ({"spec": "x3d_s", "limits": 5}, "handler.limits must be a section of keys and values, got 5"),
     ],
 )
@@ -78,6 +84,37 @@ def test_what_is_wrong_is_refused_in_one_sentence(section: object, message: str)
         HandlerConfig.from_mapping(section)
     assert caught.value.message.startswith(message)
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "model-config.yaml holds no settings"),
+        ([], "model-config.yaml holds no settings"),
+        ({"responseTimeout": 60}, "handler.limits.request_timeout_sec (60 s) must be smaller than responseTimeout (60"),
+        (
+            {"responseTimeout": 5},
+            "handler.limits.request_timeout_sec (60 s) must be smaller than responseTimeout (5 s)",
+        ),
+        ({"responseTimeout": None}, "responseTimeout must be a number of seconds, got None"),
+        ({"responseTimeout": True}, "responseTimeout must be a number of seconds, got True"),
+    ],
+)
+def test_a_worker_must_not_be_killed_before_a_request_times_out(content: Any, message: str) -> None:
+    if isinstance(content, dict):
+        content = {**content, "handler": {"spec": "x3d_s"}}
+    with pytest.raises(InvalidConfig) as caught:
+        model_settings(content)
+    assert caught.value.message.startswith(message)
+    assert "\n" not in caught.value.message
+
+
+def test_the_time_of_a_request_follows_torchserves_own() -> None:
+    handler = {"spec": "x3d_s", "limits": {"request_timeout_sec": 119.5}}
+    assert model_settings({"handler": handler}).limits.request_timeout_sec == 119.5  # 120 s where nothing is said
+    assert model_settings({"handler": handler, "responseTimeout": 120}).limits.request_timeout_sec == 119.5
+    with pytest.raises(InvalidConfig, match=r"\(120 s\) must be smaller than responseTimeout \(120 s\)"):
+        model_settings({"handler": {"spec": "x3d_s", "limits": {"request_timeout_sec": 120}}})
 
 
 def test_unknown_spec_lists_the_known() -> None:

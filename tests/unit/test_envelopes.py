@@ -170,12 +170,6 @@ def test_a_bad_instance_is_an_error_in_its_place() -> None:
     assert kinds == [VideoRequest, InvalidEncoding, InvalidOption, InvalidEncoding, MissingVideo]
 
 
-def test_too_many_clips_in_one_body() -> None:
-    assert "20 clips" in fails(InvalidOption, {"body": {"instances": [TEXT] * 21}}, JSON)
-    assert "20 clips" in fails(InvalidOption, {"body": {"instances": [TEXT] * 3, "num_clips": 7}}, JSON)
-    assert len(parse({"body": {"instances": [TEXT] * 20}}, JSON).requests) == 20
-
-
 def test_open_inference_protocol() -> None:
     body = {
         "id": "x",

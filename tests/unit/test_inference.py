@@ -14,10 +14,11 @@ from handlers.assembly import VideoReader
 from handlers.clips import Sampling
 from handlers.decode_service import Bell, DecodeService, ThreadDecodeService
 from handlers.errors import InternalError
-from handlers.inference import PendingVideo, create_inference
+from handlers.inference import create_inference
 from handlers.isolation import ProcessDecodeService
 from handlers.limits import Limits
 from handlers.options import RequestOptions, VideoRequest
+from handlers.pending import PendingVideo
 from handlers.runtimes import Logits
 from handlers.specs import get_spec
 from handlers.transforms import Pathways

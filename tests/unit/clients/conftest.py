@@ -52,7 +52,6 @@ def make_full_answer() -> dict[str, Any]:
         "model": "camera_motion",
         "version": "1.0",
         "predictions": labels("pan left", 0.5),
-        "clips": windows,
         "timeline": windows,
         "segments": [
             {"start_sec": 0.0, "end_sec": 3.0, "label": "pan left", "score": 0.7},

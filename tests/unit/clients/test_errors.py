@@ -23,7 +23,7 @@ def test_the_request_errors_are_the_servers() -> None:
 def test_a_body_of_the_server_becomes_the_exception_of_its_name(cls: type[server_errors.RequestError]) -> None:
     found = errors.error_in(json.dumps(cls("what is wrong").body()).encode())
     assert found is not None
-    assert type(found).__name__ == cls.__name__
+    assert type(found) is errors.REQUEST_ERRORS[cls.__name__]
     assert (found.status, found.type, found.message) == (int(cls.status), cls.__name__, "what is wrong")
     assert isinstance(found, errors.RequestError)
 

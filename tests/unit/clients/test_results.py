@@ -59,6 +59,7 @@ def test_reads_what_the_server_renders() -> None:
 def test_reads_a_timeline_that_the_server_renders() -> None:
     timeline = Timeline.from_json(rendered(Sampling(stride_sec=1.0)))
     assert [window.start_sec for window in timeline.windows] == [0.0, 1.0]
+    assert timeline.clips == timeline.windows == Prediction.from_json(timeline.answer).clips
     assert [(each.start_sec, each.end_sec, each.label) for each in timeline.segments] == [
         (0.0, 1.6, "a"),
         (1.0, 2.6, "c"),
