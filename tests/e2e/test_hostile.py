@@ -12,7 +12,7 @@ from serving.server import TorchServe
 from tests.conftest import CORPUS
 from tests.support.decoding import wait_until
 from tests.support.hostile import CANARY_PATH, calling_files, costly_files
-from tests.support.traffic import Answer, Client
+from tests.support.traffic import Answer, Client, LogMark
 
 pytestmark = pytest.mark.e2e
 
@@ -38,22 +38,6 @@ def hostile_files() -> dict[str, tuple[bytes, str]]:
 
 def status_class(answer: Answer) -> str:
     return "ok" if answer.status == 200 else "4xx" if 400 <= answer.status < 500 else str(answer.status)
-
-
-class LogMark:
-    """What the server and its workers have logged since this was made."""
-
-    def __init__(self, server: TorchServe) -> None:
-        self._sizes = {path: path.stat().st_size for path in (server.directory / "logs").glob("*")}
-        self._folder = server.directory / "logs"
-
-    def since(self) -> str:
-        texts = []
-        for path in self._folder.glob("*"):
-            with path.open("rb") as file:
-                file.seek(self._sizes.get(path, 0))
-                texts.append(file.read().decode(errors="replace"))
-        return "\n".join(texts)
 
 
 def assert_tells_nothing(server: TorchServe, text: str) -> None:

@@ -18,7 +18,7 @@ import grpc
 import psutil
 import requests
 
-from serving.server import Server
+from serving.server import Server, TorchServe
 from tests.support.grpc_stubs import load_stubs
 
 TIMEOUT_SEC = 120.0
@@ -114,6 +114,22 @@ def steady(send: Callable[[], Answer], *, threads: int) -> Iterator[Stream]:
         stop.set()
         for worker in workers:
             worker.join()
+
+
+class LogMark:
+    """What the server and its workers have logged since this was made."""
+
+    def __init__(self, server: TorchServe) -> None:
+        self._sizes = {path: path.stat().st_size for path in (server.directory / "logs").glob("*")}
+        self._folder = server.directory / "logs"
+
+    def since(self) -> str:
+        texts = []
+        for path in self._folder.glob("*"):
+            with path.open("rb") as file:
+                file.seek(self._sizes.get(path, 0))
+                texts.append(file.read().decode(errors="replace"))
+        return "\n".join(texts)
 
 
 def variant(archive: Path, name: str, *, version: str = "1.0", settings: Mapping[str, object] | None = None) -> Path:
