@@ -7,14 +7,25 @@ import json
 import tracemalloc
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+from torchvision.models.video import R3D_18_Weights
 
+from handlers.budgets import Demand, check_demand
+from handlers.clips import Sampling, VideoReport, Window
 from handlers.envelopes import Envelope, parse_row, render_reply, to_json
 from handlers.errors import InvalidEncoding, InvalidOption, RequestError, RequestTimeout, UnsupportedVideo
 from handlers.limits import Limits
+from handlers.options import RequestOptions
+from handlers.results import VideoScores, WindowScores, render
+from handlers.specs import get_spec
 
 TEXT = base64.b64encode(b"\x00\x00\x00\x18ftypmp42\xff\xfe").decode()
 JSON = {"Content-Type": "application/json", "body": {"content-type": "application/json"}}
+REPORT = VideoReport(
+    duration_sec=1.0, width=8, height=8, fps=30.0, codec="h264", frames_decoded=1, decode_ms=1.0, transform_ms=1.0
+)
 LIMITS = Limits(max_windows=20, max_videos=5, max_views=30, max_predictions=100)
 
 
@@ -157,3 +168,27 @@ def test_the_size_is_checked_before_anything_is_copied() -> None:
 @pytest.mark.parametrize("blank", ["\xa0", "\u2028", "\x1c", "\0"])
 def test_only_ascii_blanks_are_allowed(blank: str) -> None:
     refused({"data": TEXT + blank}, InvalidEncoding)
+
+
+@pytest.mark.parametrize(("videos", "windows", "top_k"), [(1, 125, 400), (1, 4096, 12), (3, 4096, 4), (64, 192, 4)])
+def test_the_largest_answer_that_is_allowed_is_below_10_mb(videos: int, windows: int, top_k: int) -> None:
+    """With Kinetics' labels, a segment for each window, and in the form that escapes its quotes."""
+    labels = R3D_18_Weights.KINETICS400_V1.meta["categories"]
+    options = RequestOptions(top_k=top_k, sampling=Sampling(stride_sec=0.001), format="full")
+    check_demand([Demand(options, windows)] * videos, Limits())
+    scores = VideoScores(
+        tuple(WindowScores(Window(k / 1000, k / 1000 + 1.6), _peak(k % 2)) for k in range(windows)), REPORT, 1.0, 1.0
+    )
+    answer = render(scores, options, labels, model="x3d_xs", version="1.0", spec=get_spec("x3d_xs"))
+    assert isinstance(answer, dict)
+    assert len(answer["segments"]) == windows
+    envelope = Envelope("oip_v2", (UnsupportedVideo("x"),) * videos, id="x" * 1000)
+    body = render_reply(envelope, [answer] * videos, model="x3d_xs", version="1.0").body
+    assert 4_000_000 < len(body) < 10_000_000
+
+
+def _peak(label: int) -> NDArray[np.float32]:
+    """One view's logits, all different, so that every score has all of its digits."""
+    logits = np.linspace(-1.0, 1.0, 400, dtype=np.float32)[None]
+    logits[0, label] = 9.0
+    return logits
