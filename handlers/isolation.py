@@ -22,6 +22,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+import handlers
 from handlers.clips import Sampling, Window, WindowViews
 from handlers.decode_messages import (
     MAX_MESSAGE_BYTES,
@@ -55,6 +56,7 @@ _TIME_SLACK_SEC = 1e-6  # of a window's times, which were rounded to floats
 _MOST_THREADS = 4  # for one video
 _HEAP_BYTES = 32 * 2**20  # allocations up to this size come from the heap; it is the most that glibc allows
 _KEPT_HEAP_BYTES = 128 * 2**20
+_ROOT = Path(handlers.__file__).resolve().parent.parent
 _CODE = "import sys; sys.path.insert(0, {root!r}); from handlers.decode_worker import main; main()"
 
 
@@ -184,7 +186,7 @@ class _Process:
         self._held: set[int] = set()  # slots whose views were delivered and not yet released, of whichever job
         self._generation += 1
         inherited = (theirs.fileno(), self._payload.readable, slots.descriptor)
-        code = _CODE.format(root=str(Path(__file__).resolve().parent.parent))
+        code = _CODE.format(root=str(_ROOT))
         try:
             self._popen = subprocess.Popen(
                 [sys.executable, "-P", "-c", code, *map(str, inherited), json.dumps(self._settings)],

@@ -100,13 +100,13 @@ def test_root_of_the_archive_is_the_contract(unpacked: Path) -> None:
         "single_pathway_handler.py",
         "weights.safetensors",
     }
-    shipped = {path.name for path in (ROOT / "handlers").glob("*.py")}
-    entries = {"single_pathway_handler.py", "dual_pathway_handler.py"}
-    assert {Path(name).name for name in names if name.startswith("handlers/")} == shipped - entries
-    for name in names:
-        if name.endswith(".py"):
-            source = ROOT / "handlers" / Path(name).name
-            assert (unpacked / name).read_bytes() == source.read_bytes()
+    shipped = {path.relative_to(ROOT).as_posix() for path in (ROOT / "handlers").rglob("*.py")}
+    entries = {"handlers/single_pathway_handler.py", "handlers/dual_pathway_handler.py"}
+    assert {name for name in names if name.startswith("handlers/")} == shipped - entries
+    for name in shipped - entries:
+        assert (unpacked / name).read_bytes() == (ROOT / name).read_bytes()
+    entry = "single_pathway_handler.py"
+    assert (unpacked / entry).read_bytes() == (ROOT / "handlers" / entry).read_bytes()
 
 
 def test_manifest_names_entry_version_and_settings(unpacked: Path) -> None:

@@ -14,7 +14,11 @@ import handlers
 from tests.conftest import REPOSITORY
 
 PACKAGE = Path(handlers.__file__).parent
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+MODULES = sorted(
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    for path in PACKAGE.rglob("*.py")
+    if path.stem != "__init__"
+)
 
 # In the order of a request's way. A module may import what stands in a line above its own, and nothing below.
 LAYERS = (
@@ -49,11 +53,15 @@ TORCH_FREE = ("decode_worker",)
 """Modules that run in the decoding process, which must stay small."""
 
 
+def source_of(module: str) -> str:
+    return (PACKAGE / f"{module.replace('.', '/')}.py").read_text()
+
+
 @cache
 def imported(module: str) -> frozenset[str]:
     """Full names of everything that the module imports, wherever in the file."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+    for node in ast.walk(ast.parse(source_of(module))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -64,7 +72,8 @@ def imported(module: str) -> frozenset[str]:
 
 def own_imports(module: str) -> set[str]:
     """Modules of the package that the module imports."""
-    return {name.split(".")[1] for name in imported(module) if name.startswith("handlers.")} & set(MODULES)
+    names = {name.removeprefix("handlers.") for name in imported(module) if name.startswith("handlers.")}
+    return names & set(MODULES)
 
 
 def test_every_module_has_a_layer() -> None:
@@ -112,6 +121,6 @@ def test_a_worker_does_not_wait_for_the_compiler() -> None:
 @pytest.mark.parametrize("entry", ["single_pathway_handler", "dual_pathway_handler"])
 def test_an_entry_defines_exactly_one_class(entry: str) -> None:
     """TorchServe takes the one class of the entry module, and would take a function called `handle` before it."""
-    tree = ast.parse((PACKAGE / f"{entry}.py").read_text())
+    tree = ast.parse(source_of(entry))
     assert len([node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]) == 1
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == "handle"]
