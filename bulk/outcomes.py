@@ -9,10 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from handlers.clips import Sampling
 from handlers.errors import InvalidOption, RequestError
 from handlers.options import RequestOptions
 from handlers.results import VideoScores, aggregate
+from handlers.video.sampling import Sampling
 
 AverageClips = Literal["prob", "score", "none"]
 

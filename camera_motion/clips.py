@@ -14,7 +14,7 @@ from camera_motion.motion import LABELS, REFERENCE_SEC, CameraPath, Floats, samp
 from camera_motion.render import Frames, Texture, encode_h264, render, sample_scene
 from camera_motion.scenes import make_texture
 from handlers.specs import ModelSpec, get_spec
-from handlers.transforms import FrameTransform, subsample_indices, with_alpha
+from handlers.video.transforms import FrameTransform, subsample_indices, with_alpha
 
 T = TypeVar("T")
 ModelInput = NDArray[np.float32]  # (3, T, S, S), normalised

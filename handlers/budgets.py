@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from handlers.clips import Sampling
 from handlers.errors import InvalidOption, RequestTimeout
 from handlers.limits import Limits
 from handlers.options import RequestOptions
+from handlers.video.sampling import Sampling
 
 
 @dataclass(frozen=True, slots=True)

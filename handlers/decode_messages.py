@@ -18,9 +18,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Never, get_args
 
-from handlers.clips import Sampling, VideoReport
 from handlers.errors import REQUEST_ERRORS, RequestError
-from handlers.packet_plan import MismatchReason
+from handlers.video.packet_plan import MismatchReason
+from handlers.video.sampling import Sampling, VideoReport
 
 MAX_MESSAGE_BYTES = 64 * 1024
 MAX_TEXT_CHARS = 1000

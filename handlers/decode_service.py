@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from typing import Protocol
 
-from handlers.clips import Sampling, VideoReport, WindowViews
 from handlers.errors import InternalError, RequestError
+from handlers.video.sampling import Sampling, VideoReport, WindowViews
 
 _QUEUED_WINDOWS = 4  # windows that a thread may finish before they are taken
 

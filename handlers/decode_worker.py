@@ -20,14 +20,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from handlers.assembly import VideoReader
-from handlers.clips import Sampling
 from handlers.decode_messages import Channel, JobDone, JobFailed, Ready, SlotFreed, StartJob, WindowDone, WindowsCounted
 from handlers.errors import InternalError, RequestError, UndecodableVideo
-from handlers.libav import cap_allocations, import_lazy_parts
 from handlers.limits import Limits
 from handlers.shared_slots import Slots
 from handlers.specs import ModelSpec, get_spec
+from handlers.video.ffmpeg import cap_allocations, import_lazy_parts
+from handlers.video.sampling import Sampling
+from handlers.video.view_reader import VideoReader
 
 _PR_SET_PDEATHSIG = 1
 _JOBS_BETWEEN_TRIMS = 32

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 try:
     from handlers.specs import ModelSpec
-    from handlers.transforms import pack_pathways
+    from handlers.video.transforms import pack_pathways
     from handlers.video_handler import VideoHandler, Views
 except ImportError as error:  # TorchServe would look for another module of this file's name, and blame that one
     raise RuntimeError(f"the Python package {error.name or error} is missing; install it for TorchServe") from error

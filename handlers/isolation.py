@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import handlers
-from handlers.clips import Sampling, Window, WindowViews
 from handlers.decode_messages import (
     MAX_MESSAGE_BYTES,
     FromProcess,
@@ -45,6 +44,7 @@ from handlers.errors import DecodeTimeout, InternalError, RequestError, SetupErr
 from handlers.limits import Limits
 from handlers.shared_slots import NUM_SLOTS, PayloadFile, Slots, SlotsFile
 from handlers.specs import ModelSpec
+from handlers.video.sampling import Sampling, Window, WindowViews
 
 logger = logging.getLogger(__name__)
 

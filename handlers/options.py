@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from handlers.clips import Sampling
 from handlers.errors import InvalidOption
 from handlers.limits import Limits
+from handlers.video.sampling import Sampling
 
 Average = Literal["prob", "score"]
 Format = Literal["dict", "list", "full"]

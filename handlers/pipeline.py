@@ -20,7 +20,6 @@ import yaml
 from numpy.typing import NDArray
 
 from handlers.archive import CONFIG_FILE, LABELS_FILE, ArchiveInfo
-from handlers.assembly import VideoReader
 from handlers.budgets import Budget
 from handlers.config import HandlerConfig, model_settings
 from handlers.decode_service import DecodeService, ThreadDecodeService
@@ -33,8 +32,9 @@ from handlers.pending import PendingVideo
 from handlers.results import VideoScores
 from handlers.runtimes import BatchedRuntime, StreamedRuntime, best_device, cores, create_runtime
 from handlers.specs import ModelSpec
-from handlers.transforms import pack_pathways
 from handlers.version import __version__
+from handlers.video.transforms import pack_pathways
+from handlers.video.view_reader import VideoReader
 
 
 class VideoClassifier:
@@ -183,7 +183,7 @@ def create_decoder(spec: ModelSpec, config: HandlerConfig) -> DecodeService:
     """The decoder that the configuration names, with its processes or threads started."""
     workers = config.decode_processes or cores()
     if config.decoder == "encoded_video":
-        from handlers.encoded_video import EncodedVideoReader  # pytorchvideo's data package is slow to import
+        from handlers.video.recipe import EncodedVideoReader  # pytorchvideo's data package is slow to import
 
         return ThreadDecodeService(partial(EncodedVideoReader, spec=spec, limits=config.limits), workers=1)
     if config.isolation == "process":

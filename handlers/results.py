@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from handlers.clips import VideoReport, Window
 from handlers.errors import InternalError
 from handlers.options import Average, RequestOptions
 from handlers.specs import ModelSpec
+from handlers.video.sampling import VideoReport, Window
 
 Probabilities = NDArray[np.float64]
 """(num_classes,) float64, sums to 1."""

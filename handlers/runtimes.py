@@ -19,7 +19,7 @@ from handlers.archive import OPENVINO_FILE, ArchiveInfo
 from handlers.config import HandlerConfig, Precision
 from handlers.errors import RuntimeUnavailable
 from handlers.specs import ModelSpec
-from handlers.transforms import FloatArray, Pathways
+from handlers.video.transforms import FloatArray, Pathways
 
 Logits = FloatArray
 

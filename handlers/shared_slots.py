@@ -16,8 +16,8 @@ from contextlib import suppress
 import numpy as np
 from numpy.typing import NDArray
 
-from handlers.assembly import views_shape
 from handlers.specs import ModelSpec
+from handlers.video.view_reader import views_shape
 
 NUM_SLOTS = 2
 """One window's views are read while the next are written."""

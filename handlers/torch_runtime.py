@@ -13,7 +13,7 @@ from handlers.config import Precision
 from handlers.errors import RuntimeUnavailable
 from handlers.models import load_model
 from handlers.specs import ModelSpec
-from handlers.transforms import FloatArray, Pathways
+from handlers.video.transforms import FloatArray, Pathways
 
 _GPU_BATCH = 32  # views in one forward on a GPU, at most
 _CPU_BATCH = 8  # likewise on a CPU, where more only takes memory

@@ -15,9 +15,9 @@ from pathlib import Path
 from bulk.archives import Model, read_model
 from bulk.engines import Engine, local_engine
 from bulk.outcomes import parse_views
-from handlers.clips import Sampling
 from handlers.errors import InvalidConfig, PackageError
 from handlers.specs import SPECS
+from handlers.video.sampling import Sampling
 from serving.download import DownloadError
 
 _LOOPBACK = ("127.0.0.1:", "localhost:", "[::1]:")

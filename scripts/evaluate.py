@@ -30,10 +30,10 @@ from bulk.report import (
     summary,
 )
 from bulk.work import Batch, make_batches
-from handlers.clips import Sampling
 from handlers.errors import InvalidConfig
 from handlers.specs import get_spec
 from handlers.version import __version__
+from handlers.video.sampling import Sampling
 from scripts._bulk import (
     VIEWS_HELP,
     EngineOptions,

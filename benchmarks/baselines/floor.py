@@ -17,7 +17,7 @@ from av.video.reformatter import VideoReformatter
 from benchmarks.baselines.contender import BareOpenVino, Run, Stopwatch
 from handlers.archive import ArchiveInfo
 from handlers.specs import get_spec
-from handlers.transforms import subsample_indices
+from handlers.video.transforms import subsample_indices
 
 
 class Floor:

@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import functional
 from benchmarks.baselines.contender import BareOpenVino, ContenderAbsent, Run, Stopwatch, top_five
 from handlers.archive import ArchiveInfo
 from handlers.specs import get_spec
-from handlers.transforms import scaled_size, slow_indices, subsample_indices
+from handlers.video.transforms import scaled_size, slow_indices, subsample_indices
 
 _TRIES = 3
 

@@ -18,9 +18,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from handlers.encoded_video import recipe_tensor
 from handlers.models import build_model
 from handlers.specs import ModelSpec, get_spec
+from handlers.video.recipe import recipe_tensor
 from serving.server import TorchServe
 from tests.conftest import CORPUS
 from tests.support.archives import package

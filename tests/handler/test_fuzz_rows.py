@@ -23,11 +23,11 @@ from hypothesis import strategies as st
 from ts.context import Context
 
 from handlers.budgets import planned_windows
-from handlers.clips import Window
 from handlers.errors import REQUEST_ERRORS, RequestError
 from handlers.options import OPTIONS, VideoRequest
 from handlers.results import VideoScores, WindowScores
 from handlers.single_pathway_handler import SinglePathwayHandler
+from handlers.video.sampling import Window
 from tests.handler.test_video_handler import LABELS, REPORT, FakeClassifier, call, rows
 
 FUZZ_SECONDS = float(os.environ.get("FUZZ_SECONDS", "60"))

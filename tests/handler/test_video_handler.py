@@ -19,7 +19,6 @@ from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 from ts.protocol.otf_message_handler import create_predict_response
 
 from handlers.budgets import Budget
-from handlers.clips import VideoReport, Window
 from handlers.config import HandlerConfig
 from handlers.dual_pathway_handler import DualPathwayHandler
 from handlers.envelopes import render_reply
@@ -29,6 +28,7 @@ from handlers.pipeline import VideoClassifier
 from handlers.results import VideoScores, WindowScores
 from handlers.single_pathway_handler import SinglePathwayHandler
 from handlers.specs import get_spec
+from handlers.video.sampling import VideoReport, Window
 from tests.conftest import REPOSITORY
 
 SPEC = get_spec("x3d_xs")

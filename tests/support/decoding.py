@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from handlers.clips import Sampling, VideoReport
 from handlers.decode_service import DecodeJob, DecodeService
 from handlers.errors import RequestError
 from handlers.specs import ModelSpec
+from handlers.video.sampling import Sampling, VideoReport
 from tests.support.videos import frame_index
 
 MIB = 2**20

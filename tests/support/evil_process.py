@@ -16,9 +16,9 @@ from dataclasses import asdict
 from typing import Any
 
 from handlers import decode_worker
-from handlers.clips import VideoReport
 from handlers.decode_messages import Channel, JobDone, Ready, StartJob, WindowDone, WindowsCounted, encode
 from handlers.shared_slots import Slots
+from handlers.video.sampling import VideoReport
 
 _MARK = b"EVIL:"
 _REPORT = VideoReport(

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from handlers.clip_events import ClipDone, ClipsPlanned, PickedFrame
-from handlers.clips import Sampling
-from handlers.encoded_video import read_clip
 from handlers.limits import Limits
-from handlers.sampled import SampledVideo
 from handlers.specs import ModelSpec
-from handlers.transforms import subsample_indices
+from handlers.video.clip_events import ClipDone, ClipsPlanned, PickedFrame
+from handlers.video.recipe import read_clip
+from handlers.video.sampled_video import SampledVideo
+from handlers.video.sampling import Sampling
+from handlers.video.transforms import subsample_indices
 
 Checksums = list[int]
 

@@ -13,7 +13,6 @@ import pytest
 
 from handlers.archive import ArchiveInfo, WeightsInfo
 from handlers.budgets import Budget, planned_views
-from handlers.clips import Sampling, VideoReport, Window, WindowViews
 from handlers.config import HandlerConfig
 from handlers.decode_service import Bell, DecodeJob, Delivery
 from handlers.errors import InvalidOption, RequestTimeout
@@ -23,7 +22,8 @@ from handlers.pipeline import VideoClassifier
 from handlers.results import VideoScores
 from handlers.runtimes import Logits
 from handlers.specs import get_spec
-from handlers.transforms import Pathways
+from handlers.video.sampling import Sampling, VideoReport, Window, WindowViews
+from handlers.video.transforms import Pathways
 
 SPEC = get_spec("x3d_xs")
 REPORT = VideoReport(

@@ -8,12 +8,12 @@ from functools import partial
 import numpy as np
 import pytest
 
-from handlers.assembly import VideoReader
-from handlers.clips import Sampling
 from handlers.decode_service import DecodeJob, DecodeService, Delivery, ThreadDecodeService
 from handlers.isolation import ProcessDecodeService
 from handlers.limits import Limits
 from handlers.specs import get_spec
+from handlers.video.sampling import Sampling
+from handlers.video.view_reader import VideoReader
 
 XS = get_spec("x3d_xs")
 

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from torchvision.models.video import R3D_18_Weights
 
 from handlers.budgets import Demand, check_demand
-from handlers.clips import Sampling, VideoReport, Window
 from handlers.envelopes import Envelope, parse_row, render_reply, to_json
 from handlers.errors import InvalidEncoding, InvalidOption, RequestError, RequestTimeout, UnsupportedVideo
 from handlers.limits import Limits
 from handlers.options import RequestOptions
 from handlers.results import VideoScores, WindowScores, render
 from handlers.specs import get_spec
+from handlers.video.sampling import Sampling, VideoReport, Window
 
 TEXT = base64.b64encode(b"\x00\x00\x00\x18ftypmp42\xff\xfe").decode()
 JSON = {"Content-Type": "application/json", "body": {"content-type": "application/json"}}

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from handlers.clips import Sampling
 from handlers.isolation import ProcessDecodeService
 from handlers.limits import Limits
 from handlers.specs import get_spec
+from handlers.video.sampling import Sampling
 from tests.conftest import CORPUS
 from tests.support.decoding import decode, decode_all
 from tests.support.mutation import mutate

@@ -168,7 +168,7 @@ def test_the_documented_limits_are_those_in_force() -> None:
 TRACED = """
 import sys
 from pathlib import Path
-from handlers.clips import Sampling
+from handlers.video.sampling import Sampling
 from handlers.isolation import ProcessDecodeService
 from handlers.limits import Limits
 from handlers.specs import get_spec

@@ -23,15 +23,15 @@ MODULES = sorted(
 # In the order of a request's way. A module may import what stands in a line above its own, and nothing below.
 LAYERS = (
     ("errors", "version"),
-    ("specs", "limits", "clips"),
-    ("labels", "options", "views", "transforms", "containers", "nal_units"),
-    ("budgets", "payloads", "tensors", "results", "config", "models", "archive", "packet_plan"),
-    ("envelopes", "libav", "checkpoints", "encoded_video", "decode_messages"),
-    ("decoding",),
-    ("clip_events", "wanted_windows"),
-    ("planned_decode", "full_decode"),
-    ("sampled",),
-    ("assembly", "torch_runtime"),
+    ("specs", "limits", "video.sampling"),
+    ("labels", "options", "video.windows", "video.transforms", "video.containers", "video.h264"),
+    ("budgets", "payloads", "tensors", "results", "config", "models", "archive", "video.packet_plan"),
+    ("envelopes", "video.ffmpeg", "checkpoints", "video.recipe", "decode_messages"),
+    ("video.video_file",),
+    ("video.clip_events", "video.wanted_windows"),
+    ("video.planned_decode", "video.full_decode"),
+    ("video.sampled_video",),
+    ("video.view_reader", "torch_runtime"),
     ("runtimes", "shared_slots"),
     ("decode_service", "decode_worker"),
     ("isolation", "pending"),
@@ -43,7 +43,7 @@ LAYERS = (
 
 # Third-party packages that only these modules may import.
 DOORS = {
-    "av": {"decoding", "libav"},
+    "av": {"video.video_file", "video.ffmpeg"},
     "ts": {"video_handler"},
     "pytorchvideo.models": {"models"},
     "openvino": {"runtimes"},

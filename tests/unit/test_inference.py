@@ -10,8 +10,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from handlers.assembly import VideoReader
-from handlers.clips import Sampling
 from handlers.decode_service import Bell, DecodeService, ThreadDecodeService
 from handlers.errors import InternalError
 from handlers.inference import create_inference
@@ -21,7 +19,9 @@ from handlers.options import RequestOptions, VideoRequest
 from handlers.pending import PendingVideo
 from handlers.runtimes import Logits
 from handlers.specs import get_spec
-from handlers.transforms import Pathways
+from handlers.video.sampling import Sampling
+from handlers.video.transforms import Pathways
+from handlers.video.view_reader import VideoReader
 
 SPEC = get_spec("x3d_xs")
 STREAMS = 2

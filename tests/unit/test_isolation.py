@@ -17,12 +17,12 @@ import psutil
 import pytest
 
 from handlers import isolation
-from handlers.clips import Sampling
 from handlers.decode_service import DecodeJob
 from handlers.isolation import ProcessDecodeService
 from handlers.limits import Limits
 from handlers.shared_slots import PayloadFile, SlotsFile
 from handlers.specs import get_spec
+from handlers.video.sampling import Sampling
 from tests.support import evil_process
 from tests.support.decoding import Outcome, decode, decode_all, finish, wait_until
 from tests.support.videos import VideoPlan, make_video
@@ -210,7 +210,7 @@ def test_nothing_is_left_behind(
 
 PARENT = """
 import sys
-from handlers.clips import Sampling
+from handlers.video.sampling import Sampling
 from handlers.isolation import ProcessDecodeService
 from handlers.limits import Limits
 from handlers.specs import get_spec

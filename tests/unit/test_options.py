@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.clips import Sampling
 from handlers.errors import InvalidOption
 from handlers.limits import Limits
 from handlers.options import MAX_SECONDS, OPTIONS, Given, RequestOptions, given_by_headers, given_by_name, parse_options
+from handlers.video.sampling import Sampling
 
 LIMITS = Limits(max_windows=100)
 CLASSES = 400

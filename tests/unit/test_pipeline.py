@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from handlers.archive import ArchiveInfo, WeightsInfo
-from handlers.clips import Sampling
 from handlers.errors import InternalError, InvalidConfig, InvalidLabels, MissingVideo, RuntimeUnavailable
 from handlers.models import build_model
 from handlers.options import RequestOptions, VideoRequest
 from handlers.pipeline import VideoClassifier
 from handlers.results import VideoScores
 from handlers.specs import get_spec
+from handlers.video.sampling import Sampling
 
 CLASSES = 12
 

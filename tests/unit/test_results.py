@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from handlers.clips import Sampling, VideoReport, Window
 from handlers.errors import InternalError
 from handlers.options import RequestOptions
 from handlers.results import VideoScores, WindowScores, aggregate, merge_segments, render, top_classes
 from handlers.specs import get_spec
+from handlers.video.sampling import Sampling, VideoReport, Window
 
 SPEC = get_spec("x3d_s")
 LABELS = ("jump", "run", "sit")

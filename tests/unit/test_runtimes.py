@@ -19,7 +19,7 @@ from handlers.models import build_model
 from handlers.runtimes import OpenVinoRuntime, Runtime, best_device, create_runtime
 from handlers.specs import get_spec
 from handlers.torch_runtime import TorchRuntime
-from handlers.transforms import pack_pathways
+from handlers.video.transforms import pack_pathways
 from serving.openvino_export import convert
 
 CLASSES = 7

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from handlers.assembly import VideoReader
-from handlers.clips import Sampling, Window
-from handlers.encoded_video import open_encoded_video, read_clip, transform_clip
 from handlers.errors import EmptyClip, RequestError, UndecodableVideo
 from handlers.specs import get_spec
-from handlers.views import plan_windows
+from handlers.video.recipe import open_encoded_video, read_clip, transform_clip
+from handlers.video.sampling import Sampling, Window
+from handlers.video.view_reader import VideoReader
+from handlers.video.windows import plan_windows
 from tests.conftest import CORPUS
 from tests.support.frames import PATIENT, recipe_frames, sampled_frames
 

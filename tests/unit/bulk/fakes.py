@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from handlers.clips import VideoReport, Window
 from handlers.errors import EmptyClip, RequestError, UnsupportedVideo
 from handlers.options import VideoRequest
 from handlers.results import VideoScores, WindowScores
+from handlers.video.sampling import VideoReport, Window
 
 REPORT = VideoReport(
     duration_sec=2.0, width=64, height=48, fps=30.0, codec="h264", frames_decoded=7, decode_ms=1.23456, transform_ms=0.5

@@ -11,8 +11,8 @@ import pytest
 from bulk.files import VideoFile
 from bulk.outcomes import Outcome, ScoringOptions, outcome_of, parse_views
 from bulk.work import Batch, LoadedBatch, classify_batches, load_batch, make_batches, read_video
-from handlers.clips import Sampling
 from handlers.errors import InvalidOption, RequestError
+from handlers.video.sampling import Sampling
 from tests.unit.bulk.fakes import FakeClassifier, payload
 
 

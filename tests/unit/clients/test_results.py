@@ -10,10 +10,10 @@ import pytest
 
 from clients import ModelInfo, Prediction, Segment, Timeline
 from clients.errors import InvalidAnswer
-from handlers.clips import Sampling, VideoReport, Window
 from handlers.options import RequestOptions
 from handlers.results import VideoScores, WindowScores, render
 from handlers.specs import get_spec
+from handlers.video.sampling import Sampling, VideoReport, Window
 
 
 def rendered(sampling: Sampling) -> Any:

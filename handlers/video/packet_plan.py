@@ -25,8 +25,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
-from handlers.clips import Window
-from handlers.transforms import subsample_indices
+from handlers.video.sampling import Window
+from handlers.video.transforms import subsample_indices
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ import math
 from collections.abc import Iterator
 from fractions import Fraction
 
-from handlers.clips import Sampling, Window
 from handlers.errors import EmptyClip, InvalidOption
 from handlers.specs import ModelSpec
+from handlers.video.sampling import Sampling, Window
 
 
 def needs_duration(sampling: Sampling) -> bool:

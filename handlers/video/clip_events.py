@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from handlers.decoding import Picture
-from handlers.packet_plan import PlannedClip
+from handlers.video.packet_plan import PlannedClip
+from handlers.video.video_file import Picture
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from handlers.clip_events import ClipDone, ClipsPlanned, Event, PickedFrame
-from handlers.decoding import VideoFile
 from handlers.errors import UndecodableVideo, UnsupportedVideo
-from handlers.nal_units import NonReferenceTest, non_reference_test
-from handlers.packet_plan import PacketTable, PlanCheck, PlanMismatch, PlannedClip
-from handlers.wanted_windows import WantedWindows
+from handlers.video.clip_events import ClipDone, ClipsPlanned, Event, PickedFrame
+from handlers.video.h264 import NonReferenceTest, non_reference_test
+from handlers.video.packet_plan import PacketTable, PlanCheck, PlanMismatch, PlannedClip
+from handlers.video.video_file import VideoFile
+from handlers.video.wanted_windows import WantedWindows
 
 _INTRA_ONLY = frozenset({"mjpeg", "ffv1", "rawvideo", "gif"})
 _MOST_KEPT_BYTES = 16 * 2**20  # of packets held between planning and decoding

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytorchvideo.data.clip_sampling import ConstantClipsPerVideoSampler
 
-from handlers.clips import Sampling, Window
 from handlers.errors import EmptyClip, InvalidOption
 from handlers.specs import get_spec
-from handlers.views import count_windows, plan_windows
+from handlers.video.sampling import Sampling, Window
+from handlers.video.windows import count_windows, plan_windows
 
 SPEC = get_spec("x3d_s")  # clips of 2.6 s
 

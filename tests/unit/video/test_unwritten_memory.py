@@ -16,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from handlers.assembly import VideoReader
-from handlers.clips import Sampling
 from handlers.decode_service import DecodeService
 from handlers.errors import RequestError
 from handlers.isolation import ProcessDecodeService
 from handlers.limits import Limits
 from handlers.specs import get_spec
+from handlers.video.sampling import Sampling
+from handlers.video.view_reader import VideoReader
 from tests.support.decoding import decode
 from tests.support.mutation import mutate
 from tests.support.videos import VideoPlan, make_video, make_with_stamps

@@ -16,17 +16,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
-from handlers.clip_events import ClipDone, ClipsPlanned, Event
-from handlers.clips import Sampling, VideoReport
-from handlers.decoding import VideoFile
 from handlers.errors import EmptyClip, InvalidOption, VideoTooLong
-from handlers.full_decode import FullDecode
 from handlers.limits import Limits
-from handlers.packet_plan import MismatchReason, PlanMismatch
-from handlers.planned_decode import PlannedDecode, scan_packets
 from handlers.specs import ModelSpec
-from handlers.views import count_windows, needs_duration, plan_windows
-from handlers.wanted_windows import WantedWindows
+from handlers.video.clip_events import ClipDone, ClipsPlanned, Event
+from handlers.video.full_decode import FullDecode
+from handlers.video.packet_plan import MismatchReason, PlanMismatch
+from handlers.video.planned_decode import PlannedDecode, scan_packets
+from handlers.video.sampling import Sampling, VideoReport
+from handlers.video.video_file import VideoFile
+from handlers.video.wanted_windows import WantedWindows
+from handlers.video.windows import count_windows, needs_duration, plan_windows
 
 
 class SampledVideo:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from handlers.nal_units import non_reference_test
+from handlers.video.h264 import non_reference_test
 
 AVCC = bytes([1, 100, 0, 31, 0xFF, 0xE1, 0])  # four-byte lengths
 

@@ -15,12 +15,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from handlers.assembly import VideoReader
-from handlers.clips import Sampling, Window
 from handlers.decode_service import ThreadDecodeService
 from handlers.limits import Limits
-from handlers.packet_plan import PacketTable, PlanCheck, PlanMismatch, PlannedClip
 from handlers.specs import get_spec
+from handlers.video.packet_plan import PacketTable, PlanCheck, PlanMismatch, PlannedClip
+from handlers.video.sampling import Sampling, Window
+from handlers.video.view_reader import VideoReader
 from tests.conftest import CORPUS
 from tests.support.decoding import Outcome, decode, shown_indices
 from tests.support.videos import PLANS, VideoPlan, make_video

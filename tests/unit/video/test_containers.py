@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from handlers.containers import identify
 from handlers.errors import UnsupportedVideo
+from handlers.video.containers import identify
 from tests.support.videos import PLANS, make_video
 
 EXPECTED = {

@@ -5,12 +5,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import dataclass
 
-from handlers.clips import Window
-from handlers.decoding import VideoFile
 from handlers.errors import VideoTooLong
 from handlers.limits import Limits
-from handlers.packet_plan import PlannedClip, plan_clips, window_bounds
 from handlers.specs import ModelSpec
+from handlers.video.packet_plan import PlannedClip, plan_clips, window_bounds
+from handlers.video.sampling import Window
+from handlers.video.video_file import VideoFile
 
 _SEEK_MARGIN = 1024  # timestamps; EncodedVideo seeks this far before the window
 

@@ -14,18 +14,18 @@ import numpy as np
 import pytest
 import torch
 
-from handlers.clips import Sampling
-from handlers.encoded_video import (
+from handlers.errors import EmptyClip, UndecodableVideo, UnsupportedVideo
+from handlers.limits import Limits
+from handlers.specs import get_spec
+from handlers.video.recipe import (
     EncodedVideoReader,
     open_encoded_video,
     read_clip,
     recipe_tensor,
     transform_clip,
 )
-from handlers.errors import EmptyClip, UndecodableVideo, UnsupportedVideo
-from handlers.limits import Limits
-from handlers.specs import get_spec
-from handlers.transforms import pack_pathways
+from handlers.video.sampling import Sampling
+from handlers.video.transforms import pack_pathways
 from tests.conftest import CORPUS
 from tests.support.videos import VideoPlan, frame_indices, make_video
 

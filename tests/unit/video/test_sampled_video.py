@@ -9,11 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handlers import packet_plan, planned_decode, sampled
-from handlers.assembly import VideoReader
-from handlers.clip_events import PickedFrame
-from handlers.clips import Sampling
-from handlers.encoded_video import EncodedVideoReader, open_encoded_video
 from handlers.errors import (
     EmptyClip,
     FrameTooLarge,
@@ -25,7 +20,12 @@ from handlers.errors import (
 )
 from handlers.limits import Limits
 from handlers.specs import get_spec
-from handlers.views import plan_windows
+from handlers.video import packet_plan, planned_decode, sampled_video
+from handlers.video.clip_events import PickedFrame
+from handlers.video.recipe import EncodedVideoReader, open_encoded_video
+from handlers.video.sampling import Sampling
+from handlers.video.view_reader import VideoReader
+from handlers.video.windows import plan_windows
 from tests.support.frames import recipe_window, sampled_frames
 from tests.support.videos import PLANS, VideoPlan, frame_index, make_video, make_with_stamps
 
@@ -65,7 +65,7 @@ def test_a_stream_that_starts_late_is_read_from_its_start(indexed_video: Callabl
 
 
 def _picked_indices(payload: bytes, sampling: Sampling) -> list[int]:
-    video = sampled.SampledVideo(payload, XS, Limits())
+    video = sampled_video.SampledVideo(payload, XS, Limits())
     frames = {}
     for event in video.events(sampling):
         if isinstance(event, PickedFrame):

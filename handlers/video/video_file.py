@@ -19,12 +19,12 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from handlers.clips import VideoReport
-from handlers.containers import Container, identify
 from handlers.errors import DecodeTimeout, FrameTooLarge, UndecodableVideo, UnsupportedVideo, VideoTooLong
-from handlers.libav import Complaints, ReadOnlyFile, av_errors, display_matrix
 from handlers.limits import Limits
-from handlers.transforms import UPRIGHT, Orientation
+from handlers.video.containers import Container, identify
+from handlers.video.ffmpeg import Complaints, ReadOnlyFile, av_errors, display_matrix
+from handlers.video.sampling import VideoReport
+from handlers.video.transforms import UPRIGHT, Orientation
 
 DECODERS = (
     *("h264", "hevc", "vp8", "vp9", "libdav1d", "av1"),

@@ -6,11 +6,11 @@ import av.logging
 import numpy as np
 import pytest
 
-from handlers.clips import Sampling
-from handlers.decoding import VideoFile
 from handlers.isolation import ProcessDecodeService, _Process
 from handlers.limits import Limits
 from handlers.specs import get_spec
+from handlers.video.sampling import Sampling
+from handlers.video.video_file import VideoFile
 from tests.support.frames import sampled_frames
 from tests.support.videos import VideoPlan, make_video
 

@@ -17,14 +17,14 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from handlers.clip_events import ClipDone, ClipsPlanned, Event, PickedFrame
-from handlers.clips import Sampling, VideoReport, WindowViews
-from handlers.decoding import Picture
 from handlers.limits import Limits
-from handlers.packet_plan import PlannedClip
-from handlers.sampled import SampledVideo
 from handlers.specs import ModelSpec
-from handlers.transforms import FrameTransform, Orientation
+from handlers.video.clip_events import ClipDone, ClipsPlanned, Event, PickedFrame
+from handlers.video.packet_plan import PlannedClip
+from handlers.video.sampled_video import SampledVideo
+from handlers.video.sampling import Sampling, VideoReport, WindowViews
+from handlers.video.transforms import FrameTransform, Orientation
+from handlers.video.video_file import Picture
 
 Views = NDArray[np.float32]
 Allocate = Callable[[tuple[int, ...]], Views]

@@ -25,12 +25,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from handlers.clips import Sampling, VideoReport, Window, WindowViews
-from handlers.containers import identify
 from handlers.errors import EmptyClip, InvalidOption, UndecodableVideo, UnsupportedVideo
 from handlers.limits import Limits
 from handlers.specs import ModelSpec
-from handlers.views import count_windows, needs_duration, plan_windows
+from handlers.video.containers import identify
+from handlers.video.sampling import Sampling, VideoReport, Window, WindowViews
+from handlers.video.windows import count_windows, needs_duration, plan_windows
 
 _OLD_NAME, _NEW_NAME = "torchvision.transforms.functional_tensor", "torchvision.transforms._functional_tensor"
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from handlers.encoded_video import transform_clip
 from handlers.specs import ModelSpec, get_spec
-from handlers.transforms import FrameTransform, Orientation, pack_pathways, subsample_indices, with_alpha
+from handlers.video.recipe import transform_clip
+from handlers.video.transforms import FrameTransform, Orientation, pack_pathways, subsample_indices, with_alpha
 
 SIZES = [(240, 320), (320, 240), (182, 182), (181, 183), (1, 1), (2, 2), (16, 16), (16, 2000), (121, 161), (720, 1280)]
 

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from av.sidedata.sidedata import Type as SideDataType
 
-from handlers.assembly import VideoReader
-from handlers.clips import Sampling
 from handlers.decode_service import ThreadDecodeService
-from handlers.encoded_video import EncodedVideoReader
 from handlers.errors import UndecodableVideo
-from handlers.libav import av_errors, display_matrix
 from handlers.limits import Limits
 from handlers.specs import get_spec
+from handlers.video.ffmpeg import av_errors, display_matrix
+from handlers.video.recipe import EncodedVideoReader
+from handlers.video.sampling import Sampling
+from handlers.video.view_reader import VideoReader
 from tests.support.frames import sampled_frames
 
 SPEC = get_spec("x3d_xs")

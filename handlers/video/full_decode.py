@@ -12,10 +12,10 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
-from handlers.clip_events import ClipDone, ClipsPlanned, Event, PickedFrame
 from handlers.errors import EmptyClip, UndecodableVideo, VideoTooLong
-from handlers.packet_plan import places_of
-from handlers.wanted_windows import WantedWindows
+from handlers.video.clip_events import ClipDone, ClipsPlanned, Event, PickedFrame
+from handlers.video.packet_plan import places_of
+from handlers.video.wanted_windows import WantedWindows
 
 _REORDER_FRAMES = 32  # more than any codec here may delay a frame: H.264 and HEVC allow 16
 

@@ -6,8 +6,8 @@ from fractions import Fraction
 
 import pytest
 
-from handlers.clips import Window
-from handlers.packet_plan import PacketTable, PlanMismatch, plan_clips, window_bounds
+from handlers.video.packet_plan import PacketTable, PlanMismatch, plan_clips, window_bounds
+from handlers.video.sampling import Window
 
 TIME_BASE = Fraction(1, 1000)
 
