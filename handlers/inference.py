@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from handlers.decode_service import DecodeService, Delivery
+from handlers.decode.service import DecodeService, Delivery
 from handlers.errors import InternalError
 from handlers.pending import PendingVideo, end, enforce_budgets, time_left
 from handlers.results import WindowScores
@@ -79,7 +79,7 @@ class _StreamedRun:
                 self._start(self._waiting.popleft())
             if self._under_way == 0 and all(video.ended for video in self._videos):
                 return
-            self._decoder.wait(time_left(self._videos), until_rung=self._under_way > 0)
+            self._decoder.wait(time_left(self._videos), also_for_wakeup=self._under_way > 0)
             while not self._done.empty():
                 self._finish(*self._done.get())
 
@@ -90,7 +90,7 @@ class _StreamedRun:
 
         def on_done(future: Future[Logits]) -> None:  # in a thread of the runtime
             self._done.put((view, future, time.perf_counter()))
-            self._decoder.bell.ring()
+            self._decoder.wakeup.notify()
 
         alone = self._is_alone(view)
         self._under_way += 1

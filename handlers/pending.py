@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from handlers.budgets import Budget, Demand, check_demand, planned_windows
-from handlers.decode_service import DecodeJob, DecodeService
+from handlers.decode.service import DecodeJob, DecodeService
 from handlers.errors import InvalidOption, RequestError
 from handlers.options import VideoRequest
 from handlers.results import WindowScores

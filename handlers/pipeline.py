@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from handlers.archive import CONFIG_FILE, LABELS_FILE, ArchiveInfo
 from handlers.budgets import Budget
 from handlers.config import HandlerConfig, model_settings
-from handlers.decode_service import DecodeService, ThreadDecodeService
+from handlers.decode.processes import ProcessDecodeService
+from handlers.decode.service import DecodeService
+from handlers.decode.threads import ThreadDecodeService
 from handlers.errors import InternalError, InvalidConfig, InvalidLabels, RequestError
 from handlers.inference import Pack, create_inference
-from handlers.isolation import ProcessDecodeService
 from handlers.labels import read_labels
 from handlers.options import VideoRequest
 from handlers.pending import PendingVideo

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from handlers.decode_service import DecodeJob, DecodeService
+from handlers.decode.service import DecodeJob, DecodeService
 from handlers.errors import RequestError
 from handlers.specs import ModelSpec
 from handlers.video.sampling import Sampling, VideoReport

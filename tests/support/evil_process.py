@@ -1,6 +1,6 @@
 """A decoding process as it might be once somebody else controls it: honest, until a payload tells it what to do.
 
-`main` takes the place of `handlers.decode_worker.main`. A payload made by `evil_payload` names an act; any other is
+`main` takes the place of `handlers.decode.worker.main`. A payload made by `evil_payload` names an act; any other is
 decoded as usual.
 """
 
@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from handlers import decode_worker
-from handlers.decode_messages import Channel, JobDone, Ready, StartJob, WindowDone, WindowsCounted, encode
-from handlers.shared_slots import Slots
+from handlers.decode import worker as honest_worker
+from handlers.decode.messages import Channel, JobDone, Ready, StartJob, WindowDone, WindowsCounted, encode
+from handlers.decode.shared_slots import Slots
 from handlers.video.sampling import VideoReport
 
 _MARK = b"EVIL:"
@@ -35,24 +35,24 @@ def evil_payload(act: str) -> bytes:
 
 
 def main() -> None:
-    """Entry point, with the arguments of `handlers.decode_worker.main`."""
-    honest = decode_worker.Worker._serve
+    """Entry point, with the arguments of `handlers.decode.worker.main`."""
+    honest = honest_worker.Worker._serve
 
-    def serve(self: decode_worker.Worker, job: StartJob) -> None:
+    def serve(self: honest_worker.Worker, job: StartJob) -> None:
         payload = os.pread(self._payload_file, job.payload_bytes, 0)
         if payload.startswith(_MARK):
             _ACTS[payload.removeprefix(_MARK).decode()][1](_Process(self, job))
         else:
             honest(self, job)
 
-    decode_worker.Worker._serve = serve  # type: ignore[method-assign]
-    decode_worker.main()
+    honest_worker.Worker._serve = serve  # type: ignore[method-assign]
+    honest_worker.main()
 
 
 class _Process:
     """What an act has at hand: the pipe's descriptor and the slots'."""
 
-    def __init__(self, worker: decode_worker.Worker, job: StartJob) -> None:
+    def __init__(self, worker: honest_worker.Worker, job: StartJob) -> None:
         self.job = job
         self.channel: Channel = worker._channel
         self.pipe: int = worker._channel._descriptor

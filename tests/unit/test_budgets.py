@@ -14,7 +14,7 @@ import pytest
 from handlers.archive import ArchiveInfo, WeightsInfo
 from handlers.budgets import Budget, planned_views
 from handlers.config import HandlerConfig
-from handlers.decode_service import Bell, DecodeJob, Delivery
+from handlers.decode.service import DecodeJob, Delivery, Wakeup
 from handlers.errors import InvalidOption, RequestTimeout
 from handlers.limits import Limits
 from handlers.options import RequestOptions, VideoRequest
@@ -47,7 +47,7 @@ class ScriptedDecoder:
     """
 
     def __init__(self, *, tells: bool = True) -> None:
-        self.bell, self._tells = Bell(), tells
+        self.wakeup, self._tells = Wakeup(), tells
         self.submitted: list[DecodeJob] = []
         self.cancelled: list[DecodeJob] = []
         self.delivered: Counter[int] = Counter()
@@ -57,14 +57,14 @@ class ScriptedDecoder:
         self.submitted.append(DecodeJob(payload, sampling))
         return self.submitted[-1]
 
-    def wait(self, timeout_sec: float | None = None, *, until_rung: bool = False) -> None:
+    def wait(self, timeout_sec: float | None = None, *, also_for_wakeup: bool = False) -> None:
         busy = [job for job in self.submitted if not job.ended and not job.cancelled]
         moving = [job for job in busy if bytes(job.payload) != b"stuck"]
         for job in moving:
             self._advance(job)
-        if not moving and (until_rung or busy):
-            wait_for([self.bell.source], timeout_sec)
-        self.bell.hush()
+        if not moving and (also_for_wakeup or busy):
+            wait_for([self.wakeup.fileno()], timeout_sec)
+        self.wakeup.clear()
 
     def _advance(self, job: DecodeJob) -> None:
         total = 10**9 if bytes(job.payload) == b"endless" else int(bytes(job.payload))
@@ -88,7 +88,7 @@ class ScriptedDecoder:
             job.deliveries.popleft().release()
 
     def close(self) -> None:
-        self.bell.close()
+        self.wakeup.close()
 
 
 class Streamed:

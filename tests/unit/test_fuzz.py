@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from handlers.isolation import ProcessDecodeService
+from handlers.decode.processes import ProcessDecodeService
 from handlers.limits import Limits
 from handlers.specs import get_spec
 from handlers.video.sampling import Sampling

@@ -26,15 +26,17 @@ LAYERS = (
     ("specs", "limits", "video.sampling"),
     ("labels", "options", "video.windows", "video.transforms", "video.containers", "video.h264"),
     ("budgets", "payloads", "tensors", "results", "config", "models", "archive", "video.packet_plan"),
-    ("envelopes", "video.ffmpeg", "checkpoints", "video.recipe", "decode_messages"),
+    ("envelopes", "video.ffmpeg", "checkpoints", "video.recipe", "decode.messages"),
     ("video.video_file",),
     ("video.clip_events", "video.wanted_windows"),
     ("video.planned_decode", "video.full_decode"),
     ("video.sampled_video",),
     ("video.view_reader", "torch_runtime"),
-    ("runtimes", "shared_slots"),
-    ("decode_service", "decode_worker"),
-    ("isolation", "pending"),
+    ("runtimes", "decode.shared_slots"),
+    ("decode.service", "decode.worker"),
+    ("decode.threads", "decode.running_job"),
+    ("decode.child",),
+    ("decode.processes", "pending"),
     ("inference",),
     ("pipeline",),
     ("video_handler",),
@@ -49,7 +51,7 @@ DOORS = {
     "openvino": {"runtimes"},
     "safetensors": {"models", "checkpoints"},
 }
-TORCH_FREE = ("decode_worker",)
+TORCH_FREE = ("decode.worker",)
 """Modules that run in the decoding process, which must stay small."""
 
 

@@ -10,10 +10,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from handlers.decode_service import Bell, DecodeService, ThreadDecodeService
+from handlers.decode.processes import ProcessDecodeService
+from handlers.decode.service import DecodeService, Wakeup
+from handlers.decode.threads import ThreadDecodeService
 from handlers.errors import InternalError
 from handlers.inference import create_inference
-from handlers.isolation import ProcessDecodeService
 from handlers.limits import Limits
 from handlers.options import RequestOptions, VideoRequest
 from handlers.pending import PendingVideo
@@ -202,20 +203,20 @@ def test_no_video_at_all(decoder: DecodeService, marker: Marker) -> None:
 
 
 def test_a_bell_wakes_who_waits(decoder: DecodeService) -> None:
-    ring: Callable[[], None] = decoder.bell.ring
+    ring: Callable[[], None] = decoder.wakeup.notify
     timer = threading.Timer(0.05, ring)
     timer.start()
-    decoder.wait(30.0, until_rung=True)
+    decoder.wait(30.0, also_for_wakeup=True)
     timer.join()
     started = time.perf_counter()
-    decoder.wait(0.05, until_rung=True)  # the ring is used up
+    decoder.wait(0.05, also_for_wakeup=True)  # the notification is used up
     assert time.perf_counter() - started > 0.04
 
 
 def test_a_bell_rings_without_anyone() -> None:
-    bell = Bell()
+    wakeup = Wakeup()
     for _ in range(100_000):  # far more than the pipe holds
-        bell.ring()
-    bell.hush()
-    bell.close()
-    bell.ring()
+        wakeup.notify()
+    wakeup.clear()
+    wakeup.close()
+    wakeup.notify()

@@ -15,7 +15,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from handlers.decode_service import ThreadDecodeService
+from handlers.decode.threads import ThreadDecodeService
 from handlers.limits import Limits
 from handlers.specs import get_spec
 from handlers.video.packet_plan import PacketTable, PlanCheck, PlanMismatch, PlannedClip

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from av.sidedata.sidedata import Type as SideDataType
 
-from handlers.decode_service import ThreadDecodeService
+from handlers.decode.threads import ThreadDecodeService
 from handlers.errors import UndecodableVideo
 from handlers.limits import Limits
 from handlers.specs import get_spec

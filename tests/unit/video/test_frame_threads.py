@@ -6,7 +6,8 @@ import av.logging
 import numpy as np
 import pytest
 
-from handlers.isolation import ProcessDecodeService, _Process
+from handlers.decode.child import DecodingProcess
+from handlers.decode.processes import ProcessDecodeService
 from handlers.limits import Limits
 from handlers.specs import get_spec
 from handlers.video.sampling import Sampling
@@ -81,13 +82,13 @@ def test_the_log_is_left_alone_once_a_video_is_given_up() -> None:
 
 def test_only_a_lone_video_gets_the_idle_cores(monkeypatch: pytest.MonkeyPatch, h264_video: bytes) -> None:
     given = []
-    begin = _Process.begin
+    begin = DecodingProcess.begin
 
-    def spy(process: _Process, job: object, *, threads: int) -> None:
+    def spy(process: DecodingProcess, job: object, *, threads: int) -> None:
         given.append(threads)
         begin(process, job, threads=threads)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(_Process, "begin", spy)
+    monkeypatch.setattr(DecodingProcess, "begin", spy)
     service = ProcessDecodeService(XS, Limits(), processes=2)
     try:
         jobs = [service.submit(h264_video, Sampling()) for _ in range(2)]

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from handlers.decode_service import DecodeService
+from handlers.decode.processes import ProcessDecodeService
+from handlers.decode.service import DecodeService
 from handlers.errors import RequestError
-from handlers.isolation import ProcessDecodeService
 from handlers.limits import Limits
 from handlers.specs import get_spec
 from handlers.video.sampling import Sampling

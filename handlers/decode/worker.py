@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from handlers.decode_messages import Channel, JobDone, JobFailed, Ready, SlotFreed, StartJob, WindowDone, WindowsCounted
+from handlers.decode.messages import Channel, JobDone, JobFailed, Ready, SlotFreed, StartJob, WindowDone, WindowsCounted
+from handlers.decode.shared_slots import Slots
 from handlers.errors import InternalError, RequestError, UndecodableVideo
 from handlers.limits import Limits
-from handlers.shared_slots import Slots
 from handlers.specs import ModelSpec, get_spec
 from handlers.video.ffmpeg import cap_allocations, import_lazy_parts
 from handlers.video.sampling import Sampling

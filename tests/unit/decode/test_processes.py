@@ -16,11 +16,11 @@ import numpy as np
 import psutil
 import pytest
 
-from handlers import isolation
-from handlers.decode_service import DecodeJob
-from handlers.isolation import ProcessDecodeService
+from handlers.decode import child
+from handlers.decode.processes import ProcessDecodeService
+from handlers.decode.service import DecodeJob
+from handlers.decode.shared_slots import PayloadFile, SlotsFile
 from handlers.limits import Limits
-from handlers.shared_slots import PayloadFile, SlotsFile
 from handlers.specs import get_spec
 from handlers.video.sampling import Sampling
 from tests.support import evil_process
@@ -211,7 +211,7 @@ def test_nothing_is_left_behind(
 PARENT = """
 import sys
 from handlers.video.sampling import Sampling
-from handlers.isolation import ProcessDecodeService
+from handlers.decode.processes import ProcessDecodeService
 from handlers.limits import Limits
 from handlers.specs import get_spec
 service = ProcessDecodeService(get_spec("x3d_xs"), Limits(), processes=2)
@@ -308,7 +308,7 @@ def test_no_core_is_dumped_and_memory_has_a_ceiling(start: Callable[..., Process
 def evil_service() -> Iterator[ProcessDecodeService]:
     """Two processes that turn against the server for payloads made by `evil_payload`."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(isolation, "_CODE", isolation._CODE.replace("handlers.decode_worker", evil_process.__name__))
+        patch.setattr(child, "_CODE", child._CODE.replace("handlers.decode.worker", evil_process.__name__))
         service = ProcessDecodeService(SPEC, Limits(decode_timeout_sec=2.0), processes=2)
         yield service
         service.close()

@@ -1,13 +1,7 @@
-"""Decoding in processes of their own: a video that crashes, hangs or exhausts memory takes only its own request along.
-
-Each process has a pipe, a file with the payload that it can only read, and shared slots for finished views. What a
-process says is not believed before it is checked. One that misses its deadline, dies or says what no honest process
-says is replaced; the job it held gets an error, every other job goes on.
-"""
+"""One decoding process as the server sees it: started, fed, listened to, replaced."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import os
@@ -16,14 +10,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections import deque
 from contextlib import suppress
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 import handlers
-from handlers.decode_messages import (
+from handlers.decode.messages import (
     MAX_MESSAGE_BYTES,
     FromProcess,
     JobDone,
@@ -39,121 +32,27 @@ from handlers.decode_messages import (
     encode,
     parse_from_process,
 )
-from handlers.decode_service import Bell, DecodeJob, Delivery
+from handlers.decode.running_job import RunningJob
+from handlers.decode.service import DecodeJob, Delivery
+from handlers.decode.shared_slots import NUM_SLOTS, PayloadFile, Slots, SlotsFile
 from handlers.errors import DecodeTimeout, InternalError, RequestError, SetupError, UndecodableVideo
 from handlers.limits import Limits
-from handlers.shared_slots import NUM_SLOTS, PayloadFile, Slots, SlotsFile
 from handlers.specs import ModelSpec
-from handlers.video.sampling import Sampling, Window, WindowViews
+from handlers.video.sampling import Window, WindowViews
 
 logger = logging.getLogger(__name__)
 
 _START_TIMEOUT_SEC = 60.0
 _MOST_STARTS = 2  # that may fail in a row before a job is told so
-_GRACE_SEC = 1.0  # the process ends its job itself at the deadline; past this it is taken to hang
-_WINDOW_GRACE_SEC = 0.05  # likewise for each window: a freed slot takes a moment to be noticed on busy cores
-_TIME_SLACK_SEC = 1e-6  # of a window's times, which were rounded to floats
-_MOST_THREADS = 4  # for one video
+_END_TIMEOUT_SEC = 1.0  # for a process that has closed its pipe
 _HEAP_BYTES = 32 * 2**20  # allocations up to this size come from the heap; it is the most that glibc allows
 _KEPT_HEAP_BYTES = 128 * 2**20
 _ROOT = Path(handlers.__file__).resolve().parent.parent
-_CODE = "import sys; sys.path.insert(0, {root!r}); from handlers.decode_worker import main; main()"
+_CODE = "import sys; sys.path.insert(0, {root!r}); from handlers.decode.worker import main; main()"
 
 
-class ProcessDecodeService:
-    """A pool of decoding processes, driven by one thread. See `decode_service.DecodeService`."""
-
-    def __init__(
-        self, spec: ModelSpec, limits: Limits, *, processes: int, autorotate: bool = True, capped: bool = True
-    ) -> None:
-        self.bell = Bell()
-        settings = {
-            "spec": spec.name,
-            "limits": dataclasses.asdict(limits),
-            "autorotate": autorotate,
-            "capped": capped,
-        }
-        self._processes = [_Process(spec, settings, limits) for _ in range(processes)]
-        self._queued: deque[DecodeJob] = deque()
-        try:
-            for process in self._processes:
-                process.start()
-            for process in self._processes:
-                process.await_ready()
-        except (SetupError, OSError):
-            self.close()
-            raise
-
-    def submit(self, payload: bytes | memoryview, sampling: Sampling) -> DecodeJob:
-        job = DecodeJob(payload, sampling)
-        self._queued.append(job)
-        self._assign()
-        return job
-
-    def wait(self, timeout_sec: float | None = None, *, until_rung: bool = False) -> None:
-        self._assign()
-        listened = [process for process in self._processes if process.job is not None or process.is_starting]
-        if not any(process.job is not None for process in listened) and not self._queued and not until_rung:
-            return
-        patience = [process.patience_sec for process in listened if process.patience_sec is not None]
-        if timeout_sec is not None:
-            patience.append(timeout_sec)
-        sources: list[socket.socket] = [process.socket for process in listened]
-        if until_rung:
-            sources.append(self.bell.source)
-        started = time.monotonic()
-        ready = set(wait(sources, max(min(patience), 0.0) if patience else None))
-        waited_sec = time.monotonic() - started
-        if self.bell.source in ready:
-            self.bell.hush()
-        for process in listened:
-            process.waited_for(waited_sec)
-            if process.socket in ready:
-                process.read()
-            else:
-                process.end_if_overdue()
-        self._assign()
-
-    def cancel(self, job: DecodeJob) -> None:
-        if job in self._queued:
-            self._queued.remove(job)
-        job.cancelled = True
-        for process in self._processes:
-            if process.job is job:
-                process.fail(InternalError("the request was given up"))
-        while job.deliveries:
-            job.deliveries.popleft().release()
-        self._assign()
-
-    def close(self) -> None:
-        for process in self._processes:
-            process.stop()
-        self.bell.close()
-
-    def process_ids(self) -> list[int]:
-        return [process.pid for process in self._processes]
-
-    def _assign(self) -> None:
-        for process in self._processes:
-            while self._queued and process.job is None and not process.is_starting:
-                if process.is_usable():
-                    idle = sum(other.job is None for other in self._processes) - len(self._queued)
-                    process.begin(self._queued.popleft(), threads=_threads(idle))
-                elif not process.restart():
-                    # There is no memory for a new process, or it cannot run: a job must not wait for that for ever.
-                    self._queued.popleft().error = InternalError("the decoding process could not be started; try again")
-
-
-def _threads(idle: int) -> int:
-    """FFmpeg threads for one video while so many processes are idle, this one among them.
-
-    One per idle process plus two (frame threads stall on each other), at most four; one if every process is busy.
-    """
-    return min(idle + 2, _MOST_THREADS) if idle > 0 else 1
-
-
-class _Process:
-    """One decoding process and the server's side of its pipe and shared memory."""
+class DecodingProcess:
+    """A process, and the server's side of its pipe and its shared memory. Never blocks but while it starts."""
 
     socket: socket.socket
     _popen: subprocess.Popen[bytes]
@@ -162,7 +61,7 @@ class _Process:
         self._spec, self._settings, self._limits = spec, settings, limits
         self._generation = 0
         self._failed_starts = 0
-        self._job: _RunningJob | None = None
+        self._job: RunningJob | None = None
         self._is_running = False
         self.is_starting = False
 
@@ -263,7 +162,7 @@ class _Process:
             self._payload.wipe()
             job.error = InternalError("the server has no memory for this video; try again")
             return
-        self._job = _RunningJob(job, self._spec, self._limits)
+        self._job = RunningJob(job, self._spec, self._limits)
         free = tuple(slot for slot in range(NUM_SLOTS) if slot not in self._held)
         self._send(StartJob(len(job.payload), threads, free, job.sampling))
 
@@ -335,7 +234,7 @@ class _Process:
     def _ended(self) -> None:
         """The pipe was closed: the process is dead or dying."""
         with suppress(subprocess.TimeoutExpired):
-            self._popen.wait(_GRACE_SEC)
+            self._popen.wait(_END_TIMEOUT_SEC)
         if self._popen.returncode == -signal.SIGSYS:
             logger.error("a decoding process was ended because it made a system call that is not allowed")
         if self.is_starting:
@@ -354,7 +253,7 @@ class _Process:
         self._job = None
         self._payload.wipe()
 
-    def _deliver(self, message: WindowDone, running: _RunningJob) -> Delivery:
+    def _deliver(self, message: WindowDone, running: RunningJob) -> Delivery:
         slot, generation = message.slot, self._generation
         if slot >= NUM_SLOTS or slot in self._held:
             raise MalformedMessage(f"slot {slot} does not exist or is taken")
@@ -374,49 +273,6 @@ class _Process:
         data = encode(message)
         with suppress(OSError):  # it is dead, or does not read: its deadline, or the next read, says so
             self.socket.send(data)
-
-
-class _RunningJob:
-    """A job in a process: holds what the process says against what it was asked for."""
-
-    def __init__(self, job: DecodeJob, spec: ModelSpec, limits: Limits) -> None:
-        self.job, self._limits = job, limits
-        self._clip_sec = spec.clip_duration_sec
-        self._seen: set[int] = set()
-        self.waited_sec = 0.0
-
-    @property
-    def patience_sec(self) -> float:
-        """Seconds of waiting that are left. Windows add a little; the process itself counts its working time."""
-        graces = _GRACE_SEC + _WINDOW_GRACE_SEC * len(self._seen)
-        return self._limits.decode_timeout_sec + graces - self.waited_sec
-
-    def counted(self, message: WindowsCounted) -> None:
-        asked, count = self.job.sampling, message.num_windows
-        if self.job.num_windows is not None:
-            raise MalformedMessage("the windows were counted before")
-        if not 1 <= count <= self._limits.max_windows or (asked.stride_sec is None and count != asked.num_clips):
-            raise MalformedMessage(f"{count} windows were not asked for")
-        self.job.num_windows = count
-
-    def delivered(self, message: WindowDone, delivery: Delivery) -> None:
-        count = self.job.num_windows
-        if count is None or message.index >= count or message.index in self._seen:
-            raise MalformedMessage("a window that was not asked for")
-        if not self._is_inside(message.start_sec, message.end_sec):
-            raise MalformedMessage("a window outside of the part that was asked for")
-        self._seen.add(message.index)
-        self.job.deliveries.append(delivery)
-
-    def _is_inside(self, start_sec: float, end_sec: float) -> bool:
-        """Whether a window lies in the part that was asked for, and is no longer than a clip."""
-        asked = self.job.sampling
-        latest = start_sec + self._clip_sec
-        if asked.end_sec is not None:
-            latest = min(latest, asked.end_sec)
-        return (
-            asked.start_sec - _TIME_SLACK_SEC <= start_sec <= end_sec + _TIME_SLACK_SEC <= latest + _TIME_SLACK_SEC * 2
-        )
 
 
 def _bare_environment() -> dict[str, str]:

@@ -8,8 +8,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-from handlers.decode_service import DecodeJob, DecodeService, Delivery, ThreadDecodeService
-from handlers.isolation import ProcessDecodeService
+from handlers.decode.processes import ProcessDecodeService
+from handlers.decode.service import DecodeJob, DecodeService, Delivery
+from handlers.decode.threads import ThreadDecodeService
 from handlers.limits import Limits
 from handlers.specs import get_spec
 from handlers.video.sampling import Sampling

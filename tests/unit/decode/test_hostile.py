@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from handlers.decode.processes import ProcessDecodeService
 from handlers.errors import UnsupportedVideo
-from handlers.isolation import ProcessDecodeService
 from handlers.limits import Limits
 from handlers.specs import get_spec
 from tests.conftest import CORPUS, REPOSITORY
@@ -169,7 +169,7 @@ TRACED = """
 import sys
 from pathlib import Path
 from handlers.video.sampling import Sampling
-from handlers.isolation import ProcessDecodeService
+from handlers.decode.processes import ProcessDecodeService
 from handlers.limits import Limits
 from handlers.specs import get_spec
 service = ProcessDecodeService(get_spec("x3d_xs"), Limits(), processes=1)

@@ -1,0 +1,1 @@
+"""Decoding as a service: jobs in, views out, in processes or threads."""

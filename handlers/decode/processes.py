@@ -1,0 +1,115 @@
+"""Decoding in processes of their own: a video that crashes, hangs or exhausts memory takes only its own request along.
+
+Each process has a pipe, a file with the payload that it can only read, and shared slots for finished views. What a
+process says is not believed before it is checked. One that misses its deadline, dies or says what no honest process
+says is replaced; the job it held gets an error, every other job goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import deque
+from multiprocessing.connection import wait
+from socket import socket
+
+from handlers.decode.child import DecodingProcess
+from handlers.decode.service import DecodeJob, Wakeup
+from handlers.errors import InternalError, SetupError
+from handlers.limits import Limits
+from handlers.specs import ModelSpec
+from handlers.video.sampling import Sampling
+
+_MOST_THREADS = 4  # for one video
+
+
+class ProcessDecodeService:
+    """A pool of decoding processes, driven by one thread. See `decode_service.DecodeService`."""
+
+    def __init__(
+        self, spec: ModelSpec, limits: Limits, *, processes: int, autorotate: bool = True, capped: bool = True
+    ) -> None:
+        self.wakeup = Wakeup()
+        settings = {
+            "spec": spec.name,
+            "limits": dataclasses.asdict(limits),
+            "autorotate": autorotate,
+            "capped": capped,
+        }
+        self._processes = [DecodingProcess(spec, settings, limits) for _ in range(processes)]
+        self._queued: deque[DecodeJob] = deque()
+        try:
+            for process in self._processes:
+                process.start()
+            for process in self._processes:
+                process.await_ready()
+        except (SetupError, OSError):
+            self.close()
+            raise
+
+    def submit(self, payload: bytes | memoryview, sampling: Sampling) -> DecodeJob:
+        job = DecodeJob(payload, sampling)
+        self._queued.append(job)
+        self._assign()
+        return job
+
+    def wait(self, timeout_sec: float | None = None, *, also_for_wakeup: bool = False) -> None:
+        self._assign()
+        listened = [process for process in self._processes if process.job is not None or process.is_starting]
+        if not any(process.job is not None for process in listened) and not self._queued and not also_for_wakeup:
+            return
+        patience = [process.patience_sec for process in listened if process.patience_sec is not None]
+        if timeout_sec is not None:
+            patience.append(timeout_sec)
+        sources: list[socket | int] = [process.socket for process in listened]
+        if also_for_wakeup:
+            sources.append(self.wakeup.fileno())
+        started = time.monotonic()
+        ready = set(wait(sources, max(min(patience), 0.0) if patience else None))
+        waited_sec = time.monotonic() - started
+        if self.wakeup.fileno() in ready:
+            self.wakeup.clear()
+        for process in listened:
+            process.waited_for(waited_sec)
+            if process.socket in ready:
+                process.read()
+            else:
+                process.end_if_overdue()
+        self._assign()
+
+    def cancel(self, job: DecodeJob) -> None:
+        if job in self._queued:
+            self._queued.remove(job)
+        job.cancelled = True
+        for process in self._processes:
+            if process.job is job:
+                process.fail(InternalError("the request was given up"))
+        while job.deliveries:
+            job.deliveries.popleft().release()
+        self._assign()
+
+    def close(self) -> None:
+        for process in self._processes:
+            process.stop()
+        self.wakeup.close()
+
+    def process_ids(self) -> list[int]:
+        return [process.pid for process in self._processes]
+
+    def _assign(self) -> None:
+        for process in self._processes:
+            while self._queued and process.job is None and not process.is_starting:
+                if process.is_usable():
+                    idle = sum(other.job is None for other in self._processes) - len(self._queued)
+                    process.begin(self._queued.popleft(), threads=_threads(idle))
+                elif not process.restart():
+                    # There is no memory for a new process, or it cannot run: a job must not wait for that for ever.
+                    self._queued.popleft().error = InternalError("the decoding process could not be started; try again")
+
+
+def _threads(idle: int) -> int:
+    """FFmpeg threads for one video while so many processes are idle, this one among them.
+
+    One per idle process plus two (frame threads stall on each other), at most four; one if every process is busy.
+    """
+    return min(idle + 2, _MOST_THREADS) if idle > 0 else 1
