@@ -26,7 +26,7 @@ from benchmarks import machine
 from benchmarks.samples import summarise
 from benchmarks.videos import VIDEOS, ensure_video
 from handlers.errors import PackageError, RequestError
-from handlers.models import build_model
+from handlers.model.network import build_model
 from handlers.options import RequestOptions, VideoRequest
 from handlers.pipeline import VideoClassifier
 from handlers.specs import SPECS, ModelSpec, get_spec

@@ -15,10 +15,10 @@ from typing import Any
 
 import yaml
 
-from handlers.archive import ARCHIVE_FILE, CONFIG_FILE, LABELS_FILE, ArchiveInfo
 from handlers.config import HandlerConfig
 from handlers.errors import InvalidConfig, SetupError
-from handlers.labels import read_labels
+from handlers.model.archive_info import ARCHIVE_FILE, CONFIG_FILE, LABELS_FILE, ArchiveInfo
+from handlers.model.labels import read_labels
 from handlers.pipeline import read_config
 
 _MACHINE_SETTINGS = ("threads", "decode_processes", "isolation")

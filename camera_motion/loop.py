@@ -20,7 +20,7 @@ from camera_motion.depthwise import speed_up
 from camera_motion.flow import FlowHeads
 from camera_motion.motion import LABELS
 from camera_motion.team import Team, run_team
-from handlers.models import build_model
+from handlers.model.network import build_model
 from handlers.specs import get_spec
 
 PEAK_LEARNING_RATE = 1.5e-3

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from handlers.decode.service import DecodeService, Delivery
 from handlers.errors import InternalError
+from handlers.model.runtimes import BatchedRuntime, Logits, StreamedRuntime
 from handlers.pending import PendingVideo, end, enforce_budgets, time_left
 from handlers.results import WindowScores
-from handlers.runtimes import BatchedRuntime, Logits, StreamedRuntime
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Inference(Protocol):
 
 def create_inference(runtime: BatchedRuntime | StreamedRuntime, decoder: DecodeService, pack: Pack) -> Inference:
     """The way of running that suits the runtime."""
-    if isinstance(runtime, StreamedRuntime):
+    if runtime.kind == "streamed":
         return StreamedInference(runtime, decoder, pack)
     return BatchedInference(runtime, decoder, pack)
 

@@ -19,7 +19,6 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from handlers.archive import CONFIG_FILE, LABELS_FILE, ArchiveInfo
 from handlers.budgets import Budget
 from handlers.config import HandlerConfig, model_settings
 from handlers.decode.processes import ProcessDecodeService
@@ -27,11 +26,12 @@ from handlers.decode.service import DecodeService
 from handlers.decode.threads import ThreadDecodeService
 from handlers.errors import InternalError, InvalidConfig, InvalidLabels, RequestError
 from handlers.inference import Pack, create_inference
-from handlers.labels import read_labels
+from handlers.model.archive_info import CONFIG_FILE, LABELS_FILE, ArchiveInfo
+from handlers.model.labels import read_labels
+from handlers.model.runtimes import BatchedRuntime, StreamedRuntime, best_device, cores, create_runtime
 from handlers.options import VideoRequest
 from handlers.pending import PendingVideo
 from handlers.results import VideoScores
-from handlers.runtimes import BatchedRuntime, StreamedRuntime, best_device, cores, create_runtime
 from handlers.specs import ModelSpec
 from handlers.version import __version__
 from handlers.video.transforms import pack_pathways
@@ -126,7 +126,7 @@ class VideoClassifier:
     def warm_up(self) -> None:
         """Empty clips, one alone and as many as run side by side, so that the first requests do not pay for them."""
         size = self.spec.crop_size
-        for count in {1, self._runtime.streams if isinstance(self._runtime, StreamedRuntime) else 1}:
+        for count in {1, self._runtime.streams if self._runtime.kind == "streamed" else 1}:
             self._runtime.logits(self._pack(np.zeros((count, 3, self.spec.num_frames, size, size), dtype=np.float32)))
 
     def describe(self) -> dict[str, Any]:

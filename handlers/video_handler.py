@@ -30,10 +30,10 @@ from numpy.typing import NDArray
 from ts.metrics.dimension import Dimension
 from ts.metrics.metric_type_enum import MetricTypes
 
-from handlers.archive import verify_package_origin
 from handlers.budgets import Budget, planned_views
 from handlers.envelopes import Envelope, Reply, error_reply, parse_row, render_reply, to_json
 from handlers.errors import InternalError, InvalidOption, RequestError, SetupError
+from handlers.model.archive_info import verify_package_origin
 from handlers.options import VideoRequest
 from handlers.pending import PendingVideo
 from handlers.pipeline import VideoClassifier, read_config

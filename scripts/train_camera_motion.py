@@ -26,7 +26,7 @@ from camera_motion.loop import DEFAULT_PHASES, SMOKE_PHASES, Phase, Settings, tr
 from camera_motion.measure import FreshClips, Report, Reversals, measure, reversals, scorer
 from camera_motion.motion import LABELS
 from camera_motion.realframes import RealFrameClips, read_stills
-from handlers.models import load_model
+from handlers.model.network import load_model
 from handlers.specs import get_spec
 
 NAME = "camera_motion"

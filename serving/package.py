@@ -12,7 +12,9 @@ from typing import get_args
 import yaml
 from safetensors.torch import save_file
 
-from handlers.archive import (
+from handlers.config import Precision, RuntimeName, model_settings
+from handlers.errors import InvalidConfig, InvalidLabels, RuntimeUnavailable
+from handlers.model.archive_info import (
     ARCHIVE_FILE,
     CONFIG_FILE,
     LABELS_FILE,
@@ -21,11 +23,9 @@ from handlers.archive import (
     ArchiveInfo,
     OpenVinoInfo,
 )
-from handlers.checkpoints import HEAD_METADATA_KEY
-from handlers.config import Precision, RuntimeName, model_settings
-from handlers.errors import InvalidConfig, InvalidLabels, RuntimeUnavailable
-from handlers.labels import check_label_count, checked_labels, index_to_name, read_labels
-from handlers.models import load_model
+from handlers.model.checkpoints import HEAD_METADATA_KEY
+from handlers.model.labels import check_label_count, checked_labels, index_to_name, read_labels
+from handlers.model.network import load_model
 from handlers.specs import ModelSpec, get_spec
 from handlers.version import __version__
 from serving.build_archive import build_archive, entry_file

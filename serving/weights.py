@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from handlers.archive import WeightsInfo
-from handlers.checkpoints import read_checkpoint
 from handlers.errors import InvalidCheckpoint
-from handlers.models import expected_shapes
+from handlers.model.archive_info import WeightsInfo
+from handlers.model.checkpoints import read_checkpoint
+from handlers.model.network import expected_shapes
 from handlers.specs import Head, ModelSpec
 from serving.download import check_hash, sha256_of
 from serving.weights_cache import cached

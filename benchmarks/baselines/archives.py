@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
-from handlers.archive import CONFIG_FILE, LABELS_FILE, WEIGHTS_FILE, ArchiveInfo
 from handlers.errors import InvalidConfig, SetupError
+from handlers.model.archive_info import CONFIG_FILE, LABELS_FILE, WEIGHTS_FILE, ArchiveInfo
 from handlers.specs import ModelSpec, get_spec
 
 _BASELINES = Path(__file__).resolve().parent

@@ -15,7 +15,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from benchmarks.baselines.contender import BareOpenVino, Run, Stopwatch
-from handlers.archive import ArchiveInfo
+from handlers.model.archive_info import ArchiveInfo
 from handlers.specs import get_spec
 from handlers.video.transforms import subsample_indices
 

@@ -9,7 +9,7 @@ import torch
 from benchmarks.baselines.archives import recipe
 from benchmarks.baselines.contender import Run, Stopwatch, top_five
 from benchmarks.baselines.recipe_handler import RecipeHandler
-from handlers.archive import ArchiveInfo
+from handlers.model.archive_info import ArchiveInfo
 
 
 class Recipe:

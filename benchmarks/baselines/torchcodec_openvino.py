@@ -15,7 +15,7 @@ import torch
 from torchvision.transforms.v2 import functional
 
 from benchmarks.baselines.contender import BareOpenVino, ContenderAbsent, Run, Stopwatch, top_five
-from handlers.archive import ArchiveInfo
+from handlers.model.archive_info import ArchiveInfo
 from handlers.specs import get_spec
 from handlers.video.transforms import scaled_size, slow_indices, subsample_indices
 

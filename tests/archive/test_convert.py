@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from handlers.models import build_model
+from handlers.model.network import build_model
 from handlers.specs import get_spec
 from serving.openvino_export import convert, example_inputs, openvino_installed
 from serving.weights import random_weights

@@ -22,12 +22,12 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from handlers.archive import ArchiveInfo
 from handlers.config import HandlerConfig
 from handlers.errors import InvalidConfig
-from handlers.labels import read_labels
 from handlers.limits import Limits
-from handlers.runtimes import create_runtime
+from handlers.model.archive_info import ArchiveInfo
+from handlers.model.labels import read_labels
+from handlers.model.runtimes import create_runtime
 from handlers.specs import get_spec
 from handlers.version import __version__
 from scripts.package import main

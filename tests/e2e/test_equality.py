@@ -18,7 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from handlers.models import build_model
+from handlers.model.network import build_model
 from handlers.specs import ModelSpec, get_spec
 from handlers.video.recipe import recipe_tensor
 from serving.server import TorchServe

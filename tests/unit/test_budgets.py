@@ -7,20 +7,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from multiprocessing.connection import wait as wait_for
+from typing import Literal
 
 import numpy as np
 import pytest
 
-from handlers.archive import ArchiveInfo, WeightsInfo
 from handlers.budgets import Budget, planned_views
 from handlers.config import HandlerConfig
 from handlers.decode.service import DecodeJob, Delivery, Wakeup
 from handlers.errors import InvalidOption, RequestTimeout
 from handlers.limits import Limits
+from handlers.model.archive_info import ArchiveInfo, WeightsInfo
+from handlers.model.runtimes import Logits
 from handlers.options import RequestOptions, VideoRequest
 from handlers.pipeline import VideoClassifier
 from handlers.results import VideoScores
-from handlers.runtimes import Logits
 from handlers.specs import get_spec
 from handlers.video.sampling import Sampling, VideoReport, Window, WindowViews
 from handlers.video.transforms import Pathways
@@ -94,6 +95,7 @@ class ScriptedDecoder:
 class Streamed:
     """A runtime whose views come out at once."""
 
+    kind: Literal["streamed"] = "streamed"
     streams = 2
 
     def submit(self, pathways: Pathways, *, alone: bool) -> Future[Logits]:
@@ -111,6 +113,7 @@ class Streamed:
 
 
 class Batched:
+    kind: Literal["batched"] = "batched"
     max_batch = 4
     logits, describe, close = Streamed.logits, Streamed.describe, Streamed.close
 

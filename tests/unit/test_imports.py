@@ -24,15 +24,15 @@ MODULES = sorted(
 LAYERS = (
     ("errors", "version"),
     ("specs", "limits", "video.sampling"),
-    ("labels", "options", "video.windows", "video.transforms", "video.containers", "video.h264"),
-    ("budgets", "payloads", "tensors", "results", "config", "models", "archive", "video.packet_plan"),
-    ("envelopes", "video.ffmpeg", "checkpoints", "video.recipe", "decode.messages"),
+    ("model.labels", "options", "video.windows", "video.transforms", "video.containers", "video.h264"),
+    ("budgets", "payloads", "tensors", "results", "config", "model.network", "model.archive_info", "video.packet_plan"),
+    ("envelopes", "video.ffmpeg", "model.checkpoints", "video.recipe", "decode.messages"),
     ("video.video_file",),
     ("video.clip_events", "video.wanted_windows"),
     ("video.planned_decode", "video.full_decode"),
     ("video.sampled_video",),
-    ("video.view_reader", "torch_runtime"),
-    ("runtimes", "decode.shared_slots"),
+    ("video.view_reader", "model.torch_runtime", "model.openvino_runtime"),
+    ("model.runtimes", "decode.shared_slots"),
     ("decode.service", "decode.worker"),
     ("decode.threads", "decode.running_job"),
     ("decode.child",),
@@ -47,9 +47,9 @@ LAYERS = (
 DOORS = {
     "av": {"video.video_file", "video.ffmpeg"},
     "ts": {"video_handler"},
-    "pytorchvideo.models": {"models"},
-    "openvino": {"runtimes"},
-    "safetensors": {"models", "checkpoints"},
+    "pytorchvideo.models": {"model.network"},
+    "openvino": {"model.openvino_runtime"},
+    "safetensors": {"model.network", "model.checkpoints"},
 }
 TORCH_FREE = ("decode.worker",)
 """Modules that run in the decoding process, which must stay small."""

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -16,9 +17,9 @@ from handlers.decode.threads import ThreadDecodeService
 from handlers.errors import InternalError
 from handlers.inference import create_inference
 from handlers.limits import Limits
+from handlers.model.runtimes import Logits
 from handlers.options import RequestOptions, VideoRequest
 from handlers.pending import PendingVideo
-from handlers.runtimes import Logits
 from handlers.specs import get_spec
 from handlers.video.sampling import Sampling
 from handlers.video.transforms import Pathways
@@ -36,6 +37,7 @@ def mark(view: np.ndarray) -> Logits:
 class Marker:
     """A streamed runtime that answers a mark of each view, takes its time, and watches what runs beside it."""
 
+    kind: Literal["streamed"] = "streamed"
     streams = STREAMS
 
     def __init__(self, *, seconds: float = 0.01, fail_at: int | None = None) -> None:
@@ -75,6 +77,7 @@ class Marker:
 class BatchMarker:
     """The same marks from a batched runtime."""
 
+    kind: Literal["batched"] = "batched"
     max_batch = 4
 
     def __init__(self) -> None:

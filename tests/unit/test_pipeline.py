@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from handlers.archive import ArchiveInfo, WeightsInfo
 from handlers.errors import InternalError, InvalidConfig, InvalidLabels, MissingVideo, RuntimeUnavailable
-from handlers.models import build_model
+from handlers.model.archive_info import ArchiveInfo, WeightsInfo
+from handlers.model.network import build_model
 from handlers.options import RequestOptions, VideoRequest
 from handlers.pipeline import VideoClassifier
 from handlers.results import VideoScores

@@ -13,7 +13,7 @@ from fvcore.nn import FlopCountAnalysis
 from pytorchvideo.models import hub
 
 from handlers.errors import UnknownSpec
-from handlers.models import build_model
+from handlers.model.network import build_model
 from handlers.specs import SPECS, ModelSpec, get_spec
 
 # The documentation's own tables, written out a second time.

@@ -16,8 +16,8 @@ from benchmarks.baselines.contender import Stopwatch, top_five
 from benchmarks.baselines.ffmpeg_libraries import library_path, plain_name
 from benchmarks.baselines.process import CONTENDERS, create
 from benchmarks.videos import VIDEOS, BenchmarkVideo, describe_video, encode, ensure_video, frames
-from handlers.archive import ArchiveInfo, WeightsInfo
 from handlers.errors import InvalidConfig
+from handlers.model.archive_info import ArchiveInfo, WeightsInfo
 from handlers.specs import Head, get_spec
 
 SMALL = BenchmarkVideo(name="160x120", width=160, height=120, duration_sec=2, bit_rate_kbps=150)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from bulk.archives import WorkerShare, read_model, unpacked
-from handlers.archive import ArchiveInfo, WeightsInfo
 from handlers.errors import InvalidConfig
+from handlers.model.archive_info import ArchiveInfo, WeightsInfo
 from scripts.classify import main
 
 CONFIG = "handler:\n  spec: x3d_xs\n  runtime: eager\n"

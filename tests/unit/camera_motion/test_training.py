@@ -26,7 +26,7 @@ from camera_motion.loop import (
 from camera_motion.measure import FreshClips, Report, Scorer, scorer
 from camera_motion.render import encode_h264
 from camera_motion.sample_clips import LABELS, make_clip, make_frames
-from handlers.models import load_model
+from handlers.model.network import load_model
 from handlers.specs import get_spec
 from scripts.train_camera_motion import main, parse_arguments, read_record, scaled
 
@@ -110,7 +110,7 @@ def test_served_state_answers_as_the_trained_model() -> None:
 
 
 def load_served(state: dict[str, torch.Tensor]) -> torch.nn.Module:
-    from handlers.models import build_model
+    from handlers.model.network import build_model
 
     model = build_model(get_spec("camera_motion"), num_classes=10, head="pytorchvideo")
     model.load_state_dict(state)

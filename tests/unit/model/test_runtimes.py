@@ -12,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from handlers.archive import ArchiveInfo, OpenVinoInfo, WeightsInfo
 from handlers.config import HandlerConfig, RuntimeName
 from handlers.errors import RuntimeUnavailable
-from handlers.models import build_model
-from handlers.runtimes import OpenVinoRuntime, Runtime, best_device, create_runtime
+from handlers.model.archive_info import ArchiveInfo, OpenVinoInfo, WeightsInfo
+from handlers.model.network import build_model
+from handlers.model.openvino_runtime import OpenVinoRuntime
+from handlers.model.runtimes import Runtime, best_device, create_runtime
+from handlers.model.torch_runtime import TorchRuntime
 from handlers.specs import get_spec
-from handlers.torch_runtime import TorchRuntime
 from handlers.video.transforms import pack_pathways
 from serving.openvino_export import convert
 
@@ -71,7 +72,7 @@ def test_auto_takes_openvino_on_a_cpu(model_dir: Path) -> None:
 
 
 def test_auto_without_openvino_is_eager(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("handlers.runtimes._openvino", lambda: None)
+    monkeypatch.setattr("handlers.model.runtimes.import_openvino", lambda: None)
     assert isinstance(_create(model_dir), TorchRuntime)
     with pytest.raises(RuntimeUnavailable, match="needs the openvino package"):
         _create(model_dir, runtime="openvino")
@@ -89,7 +90,7 @@ def test_auto_without_openvino_is_eager(model_dir: Path, monkeypatch: pytest.Mon
 def test_the_best_device_is_a_gpu_that_the_runtime_can_use(
     runtime: RuntimeName, has_driver: bool, has_gpu: bool, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("handlers.runtimes._GPU_DRIVERS", (str(tmp_path if has_driver else tmp_path / "none"),))
+    monkeypatch.setattr("handlers.model.runtimes._GPU_DRIVERS", (str(tmp_path if has_driver else tmp_path / "none"),))
     monkeypatch.setattr("torch.cuda.is_available", lambda: has_gpu)
     assert best_device(HandlerConfig(spec="x3d_xs", runtime=runtime)) == device
 

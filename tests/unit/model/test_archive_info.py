@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import handlers
-from handlers.archive import ArchiveInfo, OpenVinoInfo, WeightsInfo, verify_package_origin
 from handlers.errors import InvalidConfig, SetupError
+from handlers.model.archive_info import ArchiveInfo, OpenVinoInfo, WeightsInfo, verify_package_origin
 
 INFO = ArchiveInfo(
     spec="x3d_s",
@@ -69,6 +69,6 @@ def test_package_origin_through_a_link(tmp_path: Path) -> None:
 
 
 def test_archive_metadata_needs_no_torch() -> None:
-    code = "import handlers.archive, handlers.labels, sys; print('torch' in sys.modules)"
+    code = "import handlers.model.archive_info, handlers.model.labels, sys; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from handlers.checkpoints import HEAD_METADATA_KEY, canonical_checkpoint, read_checkpoint
 from handlers.errors import InvalidCheckpoint
-from handlers.models import build_model
+from handlers.model.checkpoints import HEAD_METADATA_KEY, canonical_checkpoint, read_checkpoint
+from handlers.model.network import build_model
 from handlers.specs import get_spec
 from serving.weights import random_weights
 from tests.golden.dialects import LAYOUTS, Golden, clip, goldens, weights

@@ -13,7 +13,7 @@ from pytorchvideo.models import hub
 from safetensors.torch import save_file
 
 from handlers.errors import InvalidCheckpoint
-from handlers.models import LogMeanProbability, build_model, expected_shapes, load_model
+from handlers.model.network import LogMeanProbability, build_model, expected_shapes, load_model
 from handlers.specs import SPECS, ModelSpec, get_spec
 from serving.weights import random_weights
 
@@ -150,6 +150,6 @@ def test_load_model_refuses_what_does_not_fit(tmp_path: Path) -> None:
 
 def test_models_need_no_pytorchvideo_transforms() -> None:
     """`pytorchvideo.transforms` does not import with current torchvision; a worker must not need it."""
-    code = "import handlers.models, sys; print('pytorchvideo.transforms' in sys.modules)"
+    code = "import handlers.model.network, sys; print('pytorchvideo.transforms' in sys.modules)"
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from handlers.archive import WEIGHTS_FILE, ArchiveInfo
 from handlers.config import Precision
 from handlers.errors import RuntimeUnavailable
-from handlers.models import load_model
+from handlers.model.archive_info import WEIGHTS_FILE, ArchiveInfo
+from handlers.model.network import load_model
 from handlers.specs import ModelSpec
 from handlers.video.transforms import FloatArray, Pathways
 
@@ -22,6 +22,8 @@ _TORCH_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16":
 
 class TorchRuntime:
     """torch, eager or compiled; channels_last_3d, and half precision where asked for."""
+
+    kind: Literal["batched"] = "batched"
 
     def __init__(
         self,

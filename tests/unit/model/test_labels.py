@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from handlers.errors import InvalidLabels
-from handlers.labels import check_label_count, index_to_name, read_labels
+from handlers.model.labels import check_label_count, index_to_name, read_labels
 
 NAMES = ("waving", "clapping hands", "jumping")
 

@@ -24,7 +24,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from handlers.errors import InvalidCheckpoint
-from handlers.models import check_state_dict, expected_shapes
+from handlers.model.network import check_state_dict, expected_shapes
 from handlers.specs import Family, Head, ModelSpec
 
 HEAD_METADATA_KEY = "head"

@@ -1,0 +1,1 @@
+"""The model: checkpoints, labels, the network, and what runs it."""

@@ -1,0 +1,93 @@
+"""Views -> logits, on whatever runs the model here: torch eager, torch.compile or OpenVINO.
+
+All take the pathways as numpy arrays (N, 3, T, S, S) float32 and answer logits (N, classes) float32. On a CPU a view's
+logits do not depend on which others it is run with: OpenVINO computes one view per request, so that a request's answer
+is the same alone and in a batch.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from handlers.config import HandlerConfig
+from handlers.model.archive_info import ArchiveInfo
+from handlers.model.openvino_runtime import OpenVinoRuntime, import_openvino
+from handlers.specs import ModelSpec
+from handlers.video.transforms import FloatArray, Pathways
+
+Logits = FloatArray
+
+_GPU_DRIVERS = ("/proc/driver/nvidia", "/dev/kfd", "/dev/dxg")  # NVIDIA's, AMD's, and either's below Windows
+
+
+class Runtime(Protocol):
+    """One model on one device."""
+
+    def logits(self, pathways: Pathways) -> Logits:
+        """(N, classes) for the N views in each pathway array."""
+
+    def describe(self) -> dict[str, Any]:
+        """Name, device, precision and threads, as `?customized=true` tells them."""
+
+    def close(self) -> None:
+        """Give back threads and memory."""
+
+
+class BatchedRuntime(Runtime, Protocol):
+    """Computes a batch at once; `max_batch` views are worth waiting for, and as many as one call takes."""
+
+    kind: Literal["batched"]
+    max_batch: int
+
+
+class StreamedRuntime(Runtime, Protocol):
+    """Computes each view by itself, up to `streams` of them at the same time."""
+
+    kind: Literal["streamed"]
+    streams: int
+
+    def submit(self, pathways: Pathways, *, alone: bool) -> Future[Logits]:
+        """(1, classes) of one view; `alone`: nothing else wants the cores meanwhile, so it may have all of them."""
+
+
+def create_runtime(
+    spec: ModelSpec, config: HandlerConfig, archive: ArchiveInfo, model_dir: Path, *, device: str
+) -> BatchedRuntime | StreamedRuntime:
+    """The runtime that the configuration names, on `device` ("cpu" or "cuda:N"); `auto` picks by the device.
+
+    Raises RuntimeUnavailable when it cannot work here.
+    """
+    threads = config.threads or cores()
+    name = _choose(config, device)
+    if name == "openvino":
+        return OpenVinoRuntime(model_dir, archive, precision=config.precision, threads=threads, device=device)
+    from handlers.model.torch_runtime import TorchRuntime  # seconds of imports that OpenVINO's workers do without
+
+    return TorchRuntime(
+        spec, archive, model_dir, precision=config.precision, threads=threads, device=device, compiled=name == "compile"
+    )
+
+
+def best_device(config: HandlerConfig) -> str:
+    """`cuda:0` where the configured runtime can use it and it is there, else `cpu`."""
+    if config.runtime == "openvino" or not any(Path(driver).exists() for driver in _GPU_DRIVERS):
+        return "cpu"
+    import torch  # takes seconds
+
+    return "cuda:0" if torch.cuda.is_available() else "cpu"
+
+
+def _choose(config: HandlerConfig, device: str) -> str:
+    if config.runtime != "auto":
+        return config.runtime
+    if device != "cpu" or config.precision == "float16":
+        return "eager"
+    return "openvino" if import_openvino() is not None else "eager"
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
