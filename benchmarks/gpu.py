@@ -27,8 +27,8 @@ from benchmarks.samples import summarise
 from benchmarks.videos import VIDEOS, ensure_video
 from handlers.errors import PackageError, RequestError
 from handlers.model.network import build_model
-from handlers.options import RequestOptions, VideoRequest
 from handlers.pipeline import VideoClassifier
+from handlers.request.options import RequestOptions, VideoRequest
 from handlers.specs import SPECS, ModelSpec, get_spec
 from serving.package import PackageOptions, package
 

@@ -31,7 +31,7 @@ def machine() -> dict[str, Any]:
 
 def versions() -> dict[str, str | None]:
     """Of this package, Python and what the contenders are made of; None for what is not installed."""
-    from handlers.version import __version__
+    from handlers import __version__
 
     found: dict[str, str | None] = {"video-action-serving": __version__, "python": platform.python_version()}
     for name in _PACKAGES:

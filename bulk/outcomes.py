@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlers.errors import InvalidOption, RequestError
-from handlers.options import RequestOptions
-from handlers.results import VideoScores, aggregate
+from handlers.request.answer import VideoScores, aggregate
+from handlers.request.options import RequestOptions
 from handlers.video.sampling import Sampling
 
 AverageClips = Literal["prob", "score", "none"]

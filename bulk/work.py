@@ -12,8 +12,8 @@ from typing import Any, Protocol
 from bulk.files import VideoFile
 from bulk.outcomes import AmbiguousFile, MissingFile, Outcome, ScoringOptions, UnreadableFile, outcome_of
 from handlers.errors import RequestError, VideoTooLarge
-from handlers.options import VideoRequest
-from handlers.results import VideoScores
+from handlers.request.answer import VideoScores
+from handlers.request.options import VideoRequest
 
 BATCHES_IN_FLIGHT = 2
 """Batches whose decoding has begun: the one that the model has, and the next, so that the decoders never wait for a

@@ -53,7 +53,10 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoInfo:
-    """What the decoder learnt about the file; None where the container does not tell. `warnings` are sentences."""
+    """What the decoder learnt about the file; None where the container does not tell. `warnings` are sentences.
+
+    `plan_fallback`: why every frame had to be decoded instead of only those that were wanted; None when it was not so.
+    """
 
     duration_sec: float | None
     width: int
@@ -61,6 +64,7 @@ class VideoInfo:
     fps: float | None
     codec: str
     frames_decoded: int
+    plan_fallback: str | None = None
     warnings: tuple[str, ...] = ()
 
     @classmethod
@@ -72,6 +76,7 @@ class VideoInfo:
             fps=_number(entry["fps"]),
             codec=str(entry["codec"]),
             frames_decoded=int(entry["frames_decoded"]),
+            plan_fallback=None if entry.get("plan_fallback") is None else str(entry["plan_fallback"]),
             warnings=tuple(str(warning) for warning in entry.get("warnings", ())),
         )
 

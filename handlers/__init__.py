@@ -1,6 +1,15 @@
 """Everything that ships inside a model archive, and nothing else; this file imports nothing.
 
-Data flows one way: a TorchServe row becomes a request (`options`), the request's times become windows (`views`),
-windows become frames (`decoding`), frames become views (`transforms`), views become logits (`runtimes`), logits become
-JSON (`results`). `pipeline` runs those steps without knowing TorchServe; `video_handler` is the adapter to it.
+    request/   one TorchServe row -> videos and options; answers -> the body that goes back
+    video/     bytes -> packets -> frames -> views, as the documented recipe picks and transforms them
+    decode/    that work as a service: jobs in, views out, in processes of their own or in threads
+    model/     checkpoints, labels, the network, and the runtimes that compute it
+    inference.py, pending.py   views of several videos -> the model -> scores
+    pipeline.py                requests -> scores, without TorchServe
+    video_handler.py           the adapter to TorchServe; the entry files name it for each family of models
+    errors.py specs.py limits.py config.py   what all of them speak of
+
+Data flows one way: row -> options -> windows -> frames -> views -> logits -> scores -> JSON.
 """
+
+__version__ = "0.1.0"

@@ -22,7 +22,7 @@ from handlers.decode.service import DecodeService, Delivery
 from handlers.errors import InternalError
 from handlers.model.runtimes import BatchedRuntime, Logits, StreamedRuntime
 from handlers.pending import PendingVideo, end, enforce_budgets, time_left
-from handlers.results import WindowScores
+from handlers.request.answer import WindowScores
 
 logger = logging.getLogger(__name__)
 

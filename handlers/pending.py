@@ -6,11 +6,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from handlers.budgets import Budget, Demand, check_demand, planned_windows
 from handlers.decode.service import DecodeJob, DecodeService
 from handlers.errors import InvalidOption, RequestError
-from handlers.options import VideoRequest
-from handlers.results import WindowScores
+from handlers.request.answer import WindowScores
+from handlers.request.budgets import Budget, Demand, check_demand, planned_windows
+from handlers.request.options import VideoRequest
 
 
 @dataclass(slots=True)

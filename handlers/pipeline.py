@@ -19,21 +19,21 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from handlers.budgets import Budget
+from handlers import __version__
 from handlers.config import HandlerConfig, model_settings
 from handlers.decode.processes import ProcessDecodeService
 from handlers.decode.service import DecodeService
 from handlers.decode.threads import ThreadDecodeService
 from handlers.errors import InternalError, InvalidConfig, InvalidLabels, RequestError
-from handlers.inference import Pack, create_inference
+from handlers.inference import create_inference
 from handlers.model.archive_info import CONFIG_FILE, LABELS_FILE, ArchiveInfo
 from handlers.model.labels import read_labels
 from handlers.model.runtimes import BatchedRuntime, StreamedRuntime, best_device, cores, create_runtime
-from handlers.options import VideoRequest
 from handlers.pending import PendingVideo
-from handlers.results import VideoScores
+from handlers.request.answer import VideoScores
+from handlers.request.budgets import Budget
+from handlers.request.options import VideoRequest
 from handlers.specs import ModelSpec
-from handlers.version import __version__
 from handlers.video.transforms import pack_pathways
 from handlers.video.view_reader import VideoReader
 
@@ -54,15 +54,14 @@ class VideoClassifier:
         archive: ArchiveInfo,
         decoder: DecodeService,
         runtime: BatchedRuntime | StreamedRuntime,
-        pack: Pack | None = None,
     ) -> None:
         self.spec, self.labels, self.config, self.archive = spec, labels, config, archive
         self._decoder, self._runtime = decoder, runtime
-        self._pack = pack or partial(_pack, spec)
+        self._pack = partial(_pack, spec)
         self._inference = create_inference(runtime, decoder, self._pack)
 
     @classmethod
-    def from_directory(cls, model_dir: Path, *, device: str | None = None, pack: Pack | None = None) -> VideoClassifier:
+    def from_directory(cls, model_dir: Path, *, device: str | None = None) -> VideoClassifier:
         """From an unpacked archive, on `device` ("cpu" or "cuda:N"; None: the best there is). Raises SetupErrors."""
         config = read_config(model_dir)
         archive = ArchiveInfo.read(model_dir)
@@ -74,9 +73,7 @@ class VideoClassifier:
             raise InvalidLabels(f"{len(labels)} labels for a model of {archive.num_classes} classes")
         runtime = create_runtime(spec, config, archive, model_dir, device=device or best_device(config))
         decoder = create_decoder(spec, config)
-        return cls(
-            spec=spec, labels=labels, config=config, archive=archive, decoder=decoder, runtime=runtime, pack=pack
-        )
+        return cls(spec=spec, labels=labels, config=config, archive=archive, decoder=decoder, runtime=runtime)
 
     @classmethod
     @contextmanager

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 try:
-    from handlers.specs import ModelSpec
-    from handlers.video_handler import VideoHandler, Views
+    from handlers.video_handler import VideoHandler
 except ImportError as error:  # TorchServe would look for another module of this file's name, and blame that one
     raise RuntimeError(f"the Python package {error.name or error} is missing; install it for TorchServe") from error
 
 
 class SinglePathwayHandler(VideoHandler):
-    """The views are the input."""
+    """Serves models whose input is the views themselves."""
 
     pathways = 1
-
-    def pack(self, views: Views, *, spec: ModelSpec) -> list[Views]:
-        return [views]

@@ -1,6 +1,6 @@
 """The adapter to TorchServe: rows and contexts in, bodies, statuses and metrics out. The only module that imports ts.
 
-    preprocess    rows -> requests (envelopes), whose decoding starts at once
+    preprocess    rows -> requests (request.wire), whose decoding starts at once
     inference     requests -> scores (pipeline)
     postprocess   scores -> one JSON body and one status per row (results), and metrics
 
@@ -14,7 +14,6 @@ import logging
 import sys
 import time
 import traceback
-from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,21 +23,18 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from ts.metrics.dimension import Dimension
 from ts.metrics.metric_type_enum import MetricTypes
 
-from handlers.budgets import Budget, planned_views
-from handlers.envelopes import Envelope, Reply, error_reply, parse_row, render_reply, to_json
 from handlers.errors import InternalError, InvalidOption, RequestError, SetupError
 from handlers.model.archive_info import verify_package_origin
-from handlers.options import VideoRequest
 from handlers.pending import PendingVideo
 from handlers.pipeline import VideoClassifier, read_config
-from handlers.results import VideoScores, render
-from handlers.specs import ModelSpec
+from handlers.request.answer import VideoScores, render
+from handlers.request.budgets import Budget, planned_views
+from handlers.request.options import VideoRequest
+from handlers.request.wire import Envelope, Reply, error_reply, parse_row, render_reply, to_json
 
 
 @contextmanager
@@ -69,7 +65,6 @@ logger = logging.getLogger(__name__)
 
 Row = Mapping[str, object]
 Headers = Mapping[str, object]
-Views = NDArray[np.float32]
 
 
 @dataclass(slots=True)
@@ -86,13 +81,9 @@ class Batch:
 
 
 class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
-    """Serves one model. A subclass says how many pathways its models have, and how views become their inputs."""
+    """Serves one model. A subclass says how many pathways its models have."""
 
     pathways: ClassVar[int]
-
-    @abstractmethod
-    def pack(self, views: Views, *, spec: ModelSpec) -> list[Views]:
-        """Views (N, 3, T, S, S) -> the model's inputs, one array per pathway."""
 
     def initialize(self, context: Any) -> None:
         """Load the model; raises a SetupError of one sentence when it cannot be served."""
@@ -115,9 +106,7 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
             raise SetupError(f"{spec.name} has {spec.pathways} pathway(s) and needs the entry {other}.py")
         gpu_id = properties.get("gpu_id")
         self.device = f"cuda:{gpu_id}" if torch.cuda.is_available() and gpu_id is not None else "cpu"
-        self.classifier = VideoClassifier.from_directory(
-            model_dir, device=self.device, pack=partial(self.pack, spec=spec)
-        )
+        self.classifier = VideoClassifier.from_directory(model_dir, device=self.device)
         self.mapping = {str(index): label for index, label in enumerate(self.classifier.labels)}
         # The name that it is registered under; an archive can be registered under any.
         self.model_name = str(context.model_name)
@@ -235,7 +224,7 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
     def _count_errors(self, failures: Sequence[RequestError]) -> None:
         """One line of metrics per type, however many videos of a body failed."""
         for error_type, count in Counter(failure.type for failure in failures).items():
-            self._count("VideoRequestErrors", count, "count", error_type=error_type)
+            self._count("VideoRequestErrors", count, "count", label=Dimension("ErrorType", error_type))
 
     def _report_reply(self, index: int, reply: Reply) -> None:
         """Status and type of one row's answer. gRPC carries neither; its clients look at the body."""
@@ -258,17 +247,19 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
         ):
             self._add_metric(name, round(milliseconds / 1e3, 6), "s", MetricTypes.HISTOGRAM)
         self._count("VideoFramesDecoded", scores.report.frames_decoded, "count")
+        if scores.report.plan_fallback is not None:
+            self._count("VideoPlanFallbacks", 1, "count", label=Dimension("Reason", scores.report.plan_fallback))
 
-    def _count(self, name: str, value: int, unit: str, *, error_type: str | None = None) -> None:
-        self._add_metric(name, value, unit, MetricTypes.COUNTER, error_type=error_type)
+    def _count(self, name: str, value: int, unit: str, *, label: Dimension | None = None) -> None:
+        self._add_metric(name, value, unit, MetricTypes.COUNTER, label=label)
 
     def _add_metric(
-        self, name: str, value: float, unit: str, kind: MetricTypes, *, error_type: str | None = None
+        self, name: str, value: float, unit: str, kind: MetricTypes, *, label: Dimension | None = None
     ) -> None:
         # All dimensions, in the declared order: TorchServe matches values to names by position.
         dimensions = [Dimension("ModelName", self.model_name), Dimension("Level", "Model")]
-        if error_type is not None:
-            dimensions.append(Dimension("ErrorType", error_type))
+        if label is not None:
+            dimensions.append(label)
         with _failures_logged("a metric"):
             self.context.metrics.add_metric(name, value, unit, dimensions=dimensions, metric_type=kind)
 

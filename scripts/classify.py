@@ -17,9 +17,9 @@ from bulk.outcomes import ScoringOptions
 from bulk.rows import row_of
 from bulk.shards import RowFormat, ShardWriter, check_format
 from bulk.work import make_batches
+from handlers import __version__
 from handlers.errors import InvalidConfig
-from handlers.options import Average
-from handlers.version import __version__
+from handlers.request.options import Average
 from handlers.video.sampling import Sampling
 from scripts._bulk import (
     VIEWS_HELP,

@@ -30,9 +30,9 @@ from bulk.report import (
     summary,
 )
 from bulk.work import Batch, make_batches
+from handlers import __version__
 from handlers.errors import InvalidConfig
 from handlers.specs import get_spec
-from handlers.version import __version__
 from handlers.video.sampling import Sampling
 from scripts._bulk import (
     VIEWS_HELP,

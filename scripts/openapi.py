@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from handlers.envelopes import MAX_ID_CHARS, OIP_OUTPUT
+from handlers import __version__
 from handlers.errors import REQUEST_ERRORS
-from handlers.options import OPTIONS, OptionSpec
-from handlers.payloads import VIDEO_FIELDS
-from handlers.version import __version__
+from handlers.request.options import OPTIONS, OptionSpec
+from handlers.request.payloads import VIDEO_FIELDS
+from handlers.request.wire import MAX_ID_CHARS, OIP_OUTPUT
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "openapi.json"
 
@@ -221,6 +221,7 @@ def _answer_schemas() -> Json:
         "fps": maybe,
         "codec": string,
         "frames_decoded": integer,
+        "plan_fallback": {"type": "string", "nullable": True},
         "warnings": _array(string),
     }
     sampling = {

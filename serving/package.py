@@ -12,6 +12,7 @@ from typing import get_args
 import yaml
 from safetensors.torch import save_file
 
+from handlers import __version__
 from handlers.config import Precision, RuntimeName, model_settings
 from handlers.errors import InvalidConfig, InvalidLabels, RuntimeUnavailable
 from handlers.model.archive_info import (
@@ -27,7 +28,6 @@ from handlers.model.checkpoints import HEAD_METADATA_KEY
 from handlers.model.labels import check_label_count, checked_labels, index_to_name, read_labels
 from handlers.model.network import load_model
 from handlers.specs import ModelSpec, get_spec
-from handlers.version import __version__
 from serving.build_archive import build_archive, entry_file
 from serving.download import sha256_of
 from serving.model_config import model_config

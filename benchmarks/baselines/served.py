@@ -7,8 +7,8 @@ from pathlib import Path
 
 from benchmarks.baselines.contender import Run, top_five
 from handlers.errors import RequestError
-from handlers.options import RequestOptions, VideoRequest
 from handlers.pipeline import VideoClassifier
+from handlers.request.options import RequestOptions, VideoRequest
 
 
 class Served:

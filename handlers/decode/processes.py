@@ -24,7 +24,7 @@ _MOST_THREADS = 4  # for one video
 
 
 class ProcessDecodeService:
-    """A pool of decoding processes, driven by one thread. See `decode_service.DecodeService`."""
+    """A pool of decoding processes, driven by one thread. See `service.DecodeService`."""
 
     def __init__(
         self, spec: ModelSpec, limits: Limits, *, processes: int, autorotate: bool = True, capped: bool = True

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from handlers.video.packet_plan import PlannedClip
-from handlers.video.video_file import Picture
+from handlers.video.picture import Picture
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """FFmpeg's libraries as one process has them: their errors, their log, their memory, and the file that they read.
 
-Beside `decoding` the only module that imports av.
+With `video_file` and `picture` the only module that imports av.
 """
 
 from __future__ import annotations

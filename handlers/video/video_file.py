@@ -1,30 +1,26 @@
-"""Bytes of a video -> packets -> RGB frames, safely. With `libav`, the only module that imports av.
+"""Bytes of a video -> packets -> frames, safely.
 
 FFmpeg is told the format by name, may open nothing, and knows only the codecs on a list. Which packets are decoded, and
-which frames are wanted, is `sampled`'s business.
+which frames are wanted, is decided in `sampled_video`.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import av
-import numpy as np
 from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
-from numpy.typing import NDArray
 
 from handlers.errors import DecodeTimeout, FrameTooLarge, UndecodableVideo, UnsupportedVideo, VideoTooLong
 from handlers.limits import Limits
 from handlers.video.containers import Container, identify
-from handlers.video.ffmpeg import Complaints, ReadOnlyFile, av_errors, display_matrix
+from handlers.video.ffmpeg import Complaints, ReadOnlyFile, av_errors
+from handlers.video.picture import FrameConverter, Picture
 from handlers.video.sampling import VideoReport
-from handlers.video.transforms import UPRIGHT, Orientation
 
 DECODERS = (
     *("h264", "hevc", "vp8", "vp9", "libdav1d", "av1"),
@@ -36,25 +32,7 @@ DECODERS = (
 _FRAME_THREADED = frozenset({"h264", "hevc", "vp9"})  # their frames do not depend on the number of threads
 _WORTH_THREADS = 640 * 480  # pixels of a frame; smaller ones are decoded sooner than threads are started
 
-_VECTOR_PIXELS = 16
-
 _FALLBACK_RATE = 25  # frames per second of a raw stream that does not tell; FFmpeg assumes the same
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """One RGBA frame: `pixels` are its bytes, rows `row_bytes` apart, shown with `orientation`."""
-
-    pixels: NDArray[np.uint8]
-    height: int
-    width: int
-    row_bytes: int
-    orientation: Orientation
-
-    def array(self) -> NDArray[np.uint8]:
-        """The frame as stored, RGB, (H, W, 3) uint8."""
-        rows = self.pixels.reshape(self.height, self.row_bytes)[:, : self.width * 4]
-        return rows.reshape(self.height, self.width, 4)[:, :, :3]
 
 
 class VideoFile:
@@ -67,16 +45,15 @@ class VideoFile:
     def __init__(
         self, payload: bytes | memoryview, limits: Limits, *, autorotate: bool = True, threads: int = 1
     ) -> None:
-        self._payload, self._limits, self._autorotate = payload, limits, autorotate
+        self._payload, self._limits = payload, limits
         self._threads = threads
         self._complaints: Complaints | None = None
         self._deadline = time.monotonic() + limits.decode_timeout_sec
         self.kind: Container = identify(payload)
         self.frames_decoded = 0
         self.warnings: list[str] = []
-        self._reformatter, self._packer = VideoReformatter(), VideoReformatter()
+        self._converter = FrameConverter(autorotate=autorotate)
         self._size: tuple[int, int] | None = None
-        self._orientation: Orientation | None = None
         self._open()
 
     def close(self) -> None:
@@ -265,30 +242,12 @@ class VideoFile:
         self._stream.codec_context.flush_buffers()
 
     def picture(self, frame: VideoFrame) -> Picture:
-        """The frame in the colours of PyAV's `to_rgb`, by swscale; one converter serves all frames of a video."""
+        """The frame in the colours of PyAV's `to_rgb`; raises FrameTooLarge."""
         self._check_size(frame.width, frame.height)
-        if self._orientation is None:
-            # Asked of one frame only: what it answers holds the frame in a reference cycle.
-            self._orientation = _orientation(display_matrix(frame)) if self._autorotate else UPRIGHT
-        orientation = self._orientation
-        with av_errors():
-            rgba = self._to_rgba(frame)
-        plane: Any = rgba.planes[0]
-        pixels = np.frombuffer(plane, dtype=np.uint8)[: plane.line_size * rgba.height]
+        picture = self._converter.convert(frame)
         if self._size is None:
-            shown = (frame.height, frame.width) if orientation.transpose else (frame.width, frame.height)
-            self._size = shown
-        return Picture(pixels, rgba.height, rgba.width, plane.line_size, orientation)
-
-    def _to_rgba(self, frame: VideoFrame) -> VideoFrame:
-        """swscale's three bytes per pixel, with a fourth, so that the transform reads a pixel as one number.
-
-        Both come out of the same arithmetic, but where a row is no multiple of its vectors swscale treats the last
-        columns in other ways, depending on the room there: then the recipe's three bytes are made first.
-        """
-        if frame.width % _VECTOR_PIXELS:
-            frame = self._reformatter.reformat(frame, format="rgb24", threads=1)
-        return self._packer.reformat(frame, format="rgba", threads=1)
+            self._size = picture.shown_size
+        return picture
 
     def report(
         self, *, duration_sec: Fraction | None, decode_ms: float, transform_ms: float, plan_fallback: str | None = None
@@ -309,15 +268,3 @@ class VideoFile:
             plan_fallback=plan_fallback,
             warnings=tuple(self.warnings),
         )
-
-
-def _orientation(matrix: tuple[int, ...] | None) -> Orientation:
-    """From the display matrix (ISO 14496-12, 6.2.2), when it is a turn by quarters or a mirror; else as stored."""
-    if matrix is None:
-        return UPRIGHT
-    a, b, _, c, d, *_ = matrix
-    if b == 0 and c == 0 and a != 0 and d != 0:
-        return Orientation(flip_x=a < 0, flip_y=d < 0)
-    if a == 0 and d == 0 and b != 0 and c != 0:
-        return Orientation(transpose=True, flip_x=b < 0, flip_y=c < 0)
-    return UPRIGHT

@@ -21,10 +21,10 @@ from handlers.limits import Limits
 from handlers.specs import ModelSpec
 from handlers.video.clip_events import ClipDone, ClipsPlanned, Event, PickedFrame
 from handlers.video.packet_plan import PlannedClip
+from handlers.video.picture import Picture
 from handlers.video.sampled_video import SampledVideo
 from handlers.video.sampling import Sampling, VideoReport, WindowViews
 from handlers.video.transforms import FrameTransform, Orientation
-from handlers.video.video_file import Picture
 
 Views = NDArray[np.float32]
 Allocate = Callable[[tuple[int, ...]], Views]

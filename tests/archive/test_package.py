@@ -22,6 +22,7 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from handlers import __version__
 from handlers.config import HandlerConfig
 from handlers.errors import InvalidConfig
 from handlers.limits import Limits
@@ -29,7 +30,6 @@ from handlers.model.archive_info import ArchiveInfo
 from handlers.model.labels import read_labels
 from handlers.model.runtimes import create_runtime
 from handlers.specs import get_spec
-from handlers.version import __version__
 from scripts.package import main
 from serving import build_archive, model_config
 from serving import weights as weights_module

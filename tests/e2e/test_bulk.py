@@ -15,9 +15,9 @@ from bulk.engines import InProcess, WorkerPlan
 from bulk.files import VideoFile
 from bulk.outcomes import ScoringOptions
 from bulk.work import make_batches
-from handlers.options import RequestOptions, VideoRequest
 from handlers.pipeline import VideoClassifier
-from handlers.results import VideoScores, aggregate
+from handlers.request.answer import VideoScores, aggregate
+from handlers.request.options import RequestOptions, VideoRequest
 from handlers.video.sampling import Sampling
 from serving.server import TorchServe
 from tests.e2e.bulk_support import journal_lines, make_videos, rows_of, run, run_and_kill, timeless

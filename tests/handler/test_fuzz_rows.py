@@ -22,10 +22,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ts.context import Context
 
-from handlers.budgets import planned_windows
 from handlers.errors import REQUEST_ERRORS, RequestError
-from handlers.options import OPTIONS, VideoRequest
-from handlers.results import VideoScores, WindowScores
+from handlers.request.answer import VideoScores, WindowScores
+from handlers.request.budgets import planned_windows
+from handlers.request.options import OPTIONS, VideoRequest
 from handlers.single_pathway_handler import SinglePathwayHandler
 from handlers.video.sampling import Window
 from tests.handler.test_video_handler import LABELS, REPORT, FakeClassifier, call, rows

@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,14 @@ from ts.context import Context, RequestProcessor
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 from ts.protocol.otf_message_handler import create_predict_response
 
-from handlers.budgets import Budget
 from handlers.config import HandlerConfig
 from handlers.dual_pathway_handler import DualPathwayHandler
-from handlers.envelopes import render_reply
 from handlers.errors import DecodeTimeout, InvalidConfig, RequestError, SetupError
-from handlers.options import VideoRequest
 from handlers.pipeline import VideoClassifier
-from handlers.results import VideoScores, WindowScores
+from handlers.request.answer import VideoScores, WindowScores
+from handlers.request.budgets import Budget
+from handlers.request.options import VideoRequest
+from handlers.request.wire import render_reply
 from handlers.single_pathway_handler import SinglePathwayHandler
 from handlers.specs import get_spec
 from handlers.video.sampling import VideoReport, Window
@@ -311,6 +312,17 @@ def test_metrics_match_their_declaration(handler: Any, caplog: pytest.LogCapture
     )
 
 
+def test_a_plan_that_failed_is_counted_by_its_reason(
+    handler: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = replace(REPORT, plan_fallback="raw_stream")
+    monkeypatch.setattr("tests.handler.test_video_handler.REPORT", report)
+    with caplog.at_level(logging.INFO, logger="ts"):
+        call(handler, *rows("good 1"))
+    lines = [record.getMessage().split("|#type")[0] for record in caplog.records]
+    assert "[METRICS]VideoPlanFallbacks.Count:1|#ModelName:clips,Level:Model,Reason:raw_stream" in lines
+
+
 # Loading ------------------------------------------------------------------------------------------------------------
 
 
@@ -380,7 +392,7 @@ def test_device(
 ) -> None:
     asked: list[str] = []
 
-    def load(_: Path, *, device: str, pack: object) -> None:
+    def load(_: Path, *, device: str) -> None:
         asked.append(device)
         raise SetupError("far enough")
 
@@ -389,11 +401,3 @@ def test_device(
     with pytest.raises(SetupError, match="far enough"):
         SinglePathwayHandler().initialize(loading(context, model_dir, gpu_id))
     assert asked == [device]
-
-
-def test_pathways() -> None:
-    views = np.arange(8, dtype=np.float32).reshape(1, 1, 8, 1, 1)
-    assert SinglePathwayHandler().pack(views, spec=SPEC) == [views]
-    slow, fast = DualPathwayHandler().pack(views, spec=get_spec("slowfast_r50"))
-    assert slow.flatten().tolist() == [0, 7]
-    assert fast is views

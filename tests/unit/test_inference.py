@@ -18,8 +18,8 @@ from handlers.errors import InternalError
 from handlers.inference import create_inference
 from handlers.limits import Limits
 from handlers.model.runtimes import Logits
-from handlers.options import RequestOptions, VideoRequest
 from handlers.pending import PendingVideo
+from handlers.request.options import RequestOptions, VideoRequest
 from handlers.specs import get_spec
 from handlers.video.sampling import Sampling
 from handlers.video.transforms import Pathways

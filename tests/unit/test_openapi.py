@@ -10,7 +10,7 @@ import pytest
 
 from handlers.errors import REQUEST_ERRORS, InvalidOption
 from handlers.limits import Limits
-from handlers.options import OPTIONS, given_by_name, parse_options
+from handlers.request.options import OPTIONS, given_by_name, parse_options
 from scripts.openapi import TARGET, document, main, option_schema, render
 
 

@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 from handlers.errors import InternalError, InvalidConfig, InvalidLabels, MissingVideo, RuntimeUnavailable
 from handlers.model.archive_info import ArchiveInfo, WeightsInfo
 from handlers.model.network import build_model
-from handlers.options import RequestOptions, VideoRequest
 from handlers.pipeline import VideoClassifier
-from handlers.results import VideoScores
+from handlers.request.answer import VideoScores
+from handlers.request.options import RequestOptions, VideoRequest
 from handlers.specs import get_spec
 from handlers.video.sampling import Sampling
 

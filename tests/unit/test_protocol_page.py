@@ -7,7 +7,7 @@ from dataclasses import fields
 
 from handlers.errors import REQUEST_ERRORS
 from handlers.limits import Limits
-from handlers.options import OPTIONS, OptionSpec
+from handlers.request.options import OPTIONS, OptionSpec
 from tests.conftest import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "protocol.md").read_text()

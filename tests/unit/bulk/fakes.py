@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from handlers.errors import EmptyClip, RequestError, UnsupportedVideo
-from handlers.options import VideoRequest
-from handlers.results import VideoScores, WindowScores
+from handlers.request.answer import VideoScores, WindowScores
+from handlers.request.options import VideoRequest
 from handlers.video.sampling import VideoReport, Window
 
 REPORT = VideoReport(

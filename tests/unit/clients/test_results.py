@@ -10,8 +10,8 @@ import pytest
 
 from clients import ModelInfo, Prediction, Segment, Timeline
 from clients.errors import InvalidAnswer
-from handlers.options import RequestOptions
-from handlers.results import VideoScores, WindowScores, render
+from handlers.request.answer import VideoScores, WindowScores, render
+from handlers.request.options import RequestOptions
 from handlers.specs import get_spec
 from handlers.video.sampling import Sampling, VideoReport, Window
 

@@ -12,12 +12,12 @@ import pytest
 from numpy.typing import NDArray
 from torchvision.models.video import R3D_18_Weights
 
-from handlers.budgets import Demand, check_demand
-from handlers.envelopes import Envelope, parse_row, render_reply, to_json
 from handlers.errors import InvalidEncoding, InvalidOption, RequestError, RequestTimeout, UnsupportedVideo
 from handlers.limits import Limits
-from handlers.options import RequestOptions
-from handlers.results import VideoScores, WindowScores, render
+from handlers.request.answer import VideoScores, WindowScores, render
+from handlers.request.budgets import Demand, check_demand
+from handlers.request.options import RequestOptions
+from handlers.request.wire import Envelope, parse_row, render_reply, to_json
 from handlers.specs import get_spec
 from handlers.video.sampling import Sampling, VideoReport, Window
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.envelopes import Envelope, parse_row, render_reply
 from handlers.errors import InvalidEncoding, InvalidOption, MissingVideo, RequestError, UnsupportedVideo, VideoTooLarge
 from handlers.limits import Limits
-from handlers.options import VideoRequest
+from handlers.request.options import VideoRequest
+from handlers.request.wire import Envelope, parse_row, render_reply
 
 VIDEO = b"\x00\x00\x00\x18ftypmp42\xff\xfe"
 TEXT = base64.b64encode(VIDEO).decode()

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Literal
 
-from handlers.budgets import Demand, check_demand, planned_windows
 from handlers.errors import InvalidEncoding, InvalidOption, MissingVideo, RequestError, RequestTimeout
 from handlers.limits import Limits
-from handlers.options import (
+from handlers.request.budgets import Demand, check_demand, planned_windows
+from handlers.request.options import (
     Given,
     VideoRequest,
     given_by_headers,
@@ -30,8 +30,8 @@ from handlers.options import (
     parse_options,
     shown,
 )
-from handlers.payloads import VIDEO_FIELDS, data_key, payload_bytes
-from handlers.tensors import bytes_elements, num_elements, only_element, sets_option, tensor_parameters
+from handlers.request.payloads import VIDEO_FIELDS, data_key, payload_bytes
+from handlers.request.tensors import bytes_elements, num_elements, only_element, sets_option, tensor_parameters
 
 Form = Literal["plain", "kserve_v1", "oip_v2"]
 

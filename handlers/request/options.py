@@ -1,6 +1,6 @@
 """The options of a request: one table, from which parsing, error texts, the OpenAPI description and the docs are made.
 
-`VideoRequest` is what the rest of the package sees of a request; `envelopes` finds its parts in a TorchServe row.
+`VideoRequest` is what the rest of the package sees of a request; `wire` finds its parts in a TorchServe row.
 """
 
 from __future__ import annotations

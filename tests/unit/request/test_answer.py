@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from handlers.errors import InternalError
-from handlers.options import RequestOptions
-from handlers.results import VideoScores, WindowScores, aggregate, merge_segments, render, top_classes
+from handlers.request.answer import VideoScores, WindowScores, aggregate, merge_segments, render, top_classes
+from handlers.request.options import RequestOptions
 from handlers.specs import get_spec
 from handlers.video.sampling import Sampling, VideoReport, Window
 
@@ -113,6 +113,7 @@ def test_full() -> None:
         "fps": 30.0,
         "codec": "h264",
         "frames_decoded": 13,
+        "plan_fallback": None,
         "warnings": ["2 frames were damaged"],
     }
     assert found["sampling"] == {

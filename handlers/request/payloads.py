@@ -6,7 +6,7 @@ import binascii
 
 from handlers.errors import InvalidEncoding, MissingVideo, VideoTooLarge
 from handlers.limits import Limits
-from handlers.options import kind_of
+from handlers.request.options import kind_of
 
 VIDEO_FIELDS = ("data", "body", "video")
 """Names under which the video's bytes may come."""

@@ -12,16 +12,16 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from handlers.budgets import Budget, planned_views
 from handlers.config import HandlerConfig
 from handlers.decode.service import DecodeJob, Delivery, Wakeup
 from handlers.errors import InvalidOption, RequestTimeout
 from handlers.limits import Limits
 from handlers.model.archive_info import ArchiveInfo, WeightsInfo
 from handlers.model.runtimes import Logits
-from handlers.options import RequestOptions, VideoRequest
 from handlers.pipeline import VideoClassifier
-from handlers.results import VideoScores
+from handlers.request.answer import VideoScores
+from handlers.request.budgets import Budget, planned_views
+from handlers.request.options import RequestOptions, VideoRequest
 from handlers.specs import get_spec
 from handlers.video.sampling import Sampling, VideoReport, Window, WindowViews
 from handlers.video.transforms import Pathways

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from handlers.errors import InvalidOption, RequestTimeout
 from handlers.limits import Limits
-from handlers.options import RequestOptions
+from handlers.request.options import RequestOptions
 from handlers.video.sampling import Sampling
 
 

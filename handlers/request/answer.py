@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlers.errors import InternalError
-from handlers.options import Average, RequestOptions
+from handlers.request.options import Average, RequestOptions
 from handlers.specs import ModelSpec
 from handlers.video.sampling import VideoReport, Window
 
