@@ -146,7 +146,7 @@ def test_an_unexpected_failure_stays_in_its_slot_and_is_logged_without_values(
         good, bad = call(handler, *rows("good 1", "crash 12345", authorization="Bearer sesame"))
     assert good[0] == 200
     assert (bad[0], bad[1]["type"]) == (503, "InternalError")
-    assert caplog.messages[-1].startswith("a request failed unexpectedly: IndexError in results.py:")
+    assert caplog.messages[-1].startswith("a request failed unexpectedly: IndexError in answer.py:")
     for secret in ("12345", "sesame", "/"):
         assert secret not in caplog.messages[-1]
 

@@ -47,5 +47,5 @@ def test_the_errors_are_all_there_with_their_status() -> None:
 
 def test_every_named_error_exists() -> None:
     named = set(re.findall(r"`((?:Invalid|Missing|Un|Empty|Video|Frame|Internal|Decode)[A-Z]?[a-z]*[A-Z]\w+)`", PAGE))
-    metrics = {name for name in named if re.search("Time$|Decoded$|Received$|Errors$", name)}
+    metrics = {name for name in named if re.search("Time$|Decoded$|Received$|Errors$|Fallbacks$", name)}
     assert named - metrics - {"InvalidKeyException"} <= set(REQUEST_ERRORS)
