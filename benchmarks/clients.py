@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
-from clients.grpc_messages import CLASSES, INFERENCE_SERVICE
 from serving.server import Server
+from video_action_client.grpc_messages import CLASSES, INFERENCE_SERVICE
 
 Protocols = Literal["http", "grpc"]
 _TIMEOUT_SEC = 300.0

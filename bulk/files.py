@@ -73,7 +73,7 @@ def _printable(path: str) -> str:
 def _is_video(path: Path) -> bool:
     """By its suffix: what a folder is searched for. A file that is named, or matched by a glob, may end in anything."""
     # Here, because a Ray worker gets handlers and bulk alone, and searches no folder.
-    from clients.source import VIDEO_SUFFIXES
+    from video_action_client.source import VIDEO_SUFFIXES
 
     return path.suffix.lower() in VIDEO_SUFFIXES
 

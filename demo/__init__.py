@@ -1,4 +1,4 @@
-"""The page to try served models: a Gradio form in front of clients.VideoClient. `python -m scripts.demo` shows it.
+"""The page to try served models: a Gradio form in front of the client. `python -m scripts.demo` shows it.
 
 page.py        the form and the events behind it, with style.css and seek.js
 requests.py    what the form asks the server, and the command line that asks the same

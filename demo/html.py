@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from clients import Prediction, ScoredLabel, Segment, Timeline
-from clients.text import clock, sampling_text, timing_text, video_text
+from video_action_client import Prediction, ScoredLabel, Segment, Timeline
+from video_action_client.text import clock, sampling_text, timing_text, video_text
 
 Answer = Prediction | Timeline
 

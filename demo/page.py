@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ import gradio as gr
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from clients import ClientError, ModelInfo, Prediction, Timeline, VideoClient
 from demo import html
 from demo.requests import Form, ask, curl_line
 from demo.security import ALLOWED_HOSTS, SameOriginOnly
 from demo.uploads import UploadCap, UploadLimits
-from serving.connection import advice
+from serving.connection import START_HINT
+from video_action_client import ClientError, ModelInfo, Prediction, Timeline, VideoClient
+from video_action_client.commands.connection import advice
 
 # Nothing is loaded from outside: system fonts, no images.
 _FONTS = ("system-ui", "sans-serif")
@@ -27,6 +29,9 @@ _SEEK = Path(__file__).with_name("seek.js")
 
 _VIDEO_ID = "va-video"
 """The player's element, by which style.css and seek.js find it."""
+
+_said = partial(advice, start_hint=START_HINT)
+"""An error in words, with what to do about it."""
 
 _TITLE = "What happens in this video?"
 _INTRO = "Drop a video or record one; a model served by TorchServe on this machine says what it sees, and when."
@@ -61,7 +66,11 @@ class Page:
         try:
             served = self._client.models()
         except ClientError as error:
-            return gr.Dropdown(choices=[], value=None), gr.Dropdown(choices=[], value=None), html.error(advice(error))
+            return (
+                gr.Dropdown(choices=[], value=None),
+                gr.Dropdown(choices=[], value=None),
+                html.error(_said(error)),
+            )
         names = list(dict.fromkeys(info.name for info in served))
         if not names:
             empty = gr.Dropdown(choices=[], value=None)
@@ -116,7 +125,7 @@ class Page:
         try:
             answer = ask(self._client, Path(video), form)
         except ClientError as error:
-            return "", html.error(advice(error)), "", line
+            return "", html.error(_said(error)), "", line
         return *shown(answer), line
 
 

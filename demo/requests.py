@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-from clients import Prediction, Timeline, VideoClient
-from clients.http_client import option_header
+from video_action_client import Prediction, Timeline, VideoClient
+from video_action_client.http_client import option_header
 
 Mode = Literal["timeline", "clips"]
 

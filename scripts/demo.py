@@ -11,10 +11,11 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from clients import VideoClient
-from clients.keys import is_loopback
-from serving.connection import add_connection_arguments, default_key_file, open_http_client
+from serving.connection import repository_defaults
 from serving.environment import REPOSITORY, ServerError
+from video_action_client import VideoClient
+from video_action_client.commands.connection import add_connection_arguments, open_http_client
+from video_action_client.keys import is_loopback
 
 MODEL_STORE = REPOSITORY / "model_store"
 
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--model-store", type=Path, default=MODEL_STORE, metavar="DIR", help="where they are")
     parser.add_argument("--port", type=int, help="the page's port; default: the first free one from 7860")
-    add_connection_arguments(parser, grpc=False)
+    add_connection_arguments(parser, repository_defaults(), grpc=False)
     options = parser.parse_args(arguments)
     if options.start is not None and (options.url or options.token or options.key_file):
         parser.error("--start asks a server of its own: --url, --token and --key-file are for another")
@@ -101,7 +102,7 @@ def archives(named: Sequence[str], store: Path) -> list[str]:
 
 def key_file_in_use(given: Path | None, url: str) -> Path | None:
     """The key file that the client reads for `url`, None where calls go out without a key."""
-    path = given or default_key_file()
+    path = given or repository_defaults().key_file
     return path.absolute() if path.is_file() and (given is not None or is_loopback(url)) else None
 
 

@@ -1,160 +1,16 @@
-"""The served models: `python -m scripts.models list|describe|register|set-default|scale|unregister`."""
+"""The served models: `python -m scripts.models list`: `video-models` for this repository's server."""
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
-import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from clients import ClientError, ModelInfo
-from clients.text import models_table, table
-from serving.connection import Client, add_connection_arguments, advice, open_client
-
-_EXAMPLES = """\
-examples:
-  python -m scripts.models list
-  python -m scripts.models describe x3d_s
-  python -m scripts.models register x3d_s_v2.mar --workers 2
-  python -m scripts.models set-default x3d_s 2.0
-  python -m scripts.models unregister x3d_s 1.0
-"""
+from serving.connection import repository_defaults
+from video_action_client.commands import models
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = make_parser()
-    options = parser.parse_args(arguments)
-    try:
-        with open_client(options) as client:
-            options.run(client, options)
-    except ClientError as error:
-        print(f"models: {advice(error)}", file=sys.stderr)
-        return 1
-    except ValueError as error:
-        parser.error(str(error))
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-def make_parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--json", action="store_true", help="JSON instead of text")
-    add_connection_arguments(common)
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.models",
-        description=__doc__,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
-
-    def command(name: str, run: Callable[[Client, argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text, parents=[common])
-        sub.set_defaults(run=run)
-        return sub
-
-    command("list", list_models, "Every version of every served model.")
-    describe = command("describe", describe_model, "One version: its workers, settings, weights, runtime, limits.")
-    _model_and_version(describe, "the default version unless given")
-    register = command("register", register_model, "Serve an archive of the model store, and wait until it is ready.")
-    register.add_argument("archive", metavar="FILE.mar", help="its name in the model store")
-    register.add_argument("--name", metavar="NAME", help="the model's name; default: the archive's own")
-    register.add_argument("--workers", type=int, metavar="N", help="workers to start; default: as the archive says")
-    register.add_argument(
-        "--batch-size", type=int, metavar="N", help="requests per batch; default: as the archive says"
-    )
-    register.add_argument("--max-batch-delay", type=int, metavar="MS", help="how long a batch waits to be filled")
-    default = command("set-default", set_default, "Make a version the one that answers when none is named.")
-    default.add_argument("model", metavar="MODEL")
-    default.add_argument("model_version", metavar="VERSION")
-    scale = command("scale", scale_model, "Change the number of workers, and wait until they run.")
-    _model_and_version(scale, "the default version unless given")
-    scale.add_argument("--workers", type=int, required=True, metavar="N", help="workers to have")
-    unregister = command("unregister", unregister_model, "Stop serving a version; waiting requests are still answered.")
-    _model_and_version(unregister, "the default version unless given, which must be the only one left")
-    return parser
-
-
-def _model_and_version(parser: argparse.ArgumentParser, text: str) -> None:
-    parser.add_argument("model", metavar="MODEL")
-    parser.add_argument("model_version", metavar="VERSION", nargs="?", help=text)
-
-
-def list_models(client: Client, options: argparse.Namespace) -> None:
-    models = client.models()
-    if options.json:
-        print(json.dumps([dataclasses.asdict(each) for each in models], indent=2))
-    elif models:
-        print("\n".join(models_table(models)))
-    else:
-        print("No model is served. python -m scripts.models register FILE.mar serves one.")
-
-
-def describe_model(client: Client, options: argparse.Namespace) -> None:
-    info = client.describe(options.model, options.model_version)
-    print(json.dumps(dataclasses.asdict(info), indent=2) if options.json else "\n".join(description_lines(info)))
-
-
-def register_model(client: Client, options: argparse.Namespace) -> None:
-    sentence = client.register(
-        options.archive,
-        model=options.name,
-        workers=options.workers,
-        batch_size=options.batch_size,
-        max_batch_delay_ms=options.max_batch_delay,
-    )
-    say(sentence, options)
-
-
-def set_default(client: Client, options: argparse.Namespace) -> None:
-    say(client.set_default(options.model, options.model_version), options)
-
-
-def scale_model(client: Client, options: argparse.Namespace) -> None:
-    say(client.scale(options.model, options.model_version, min_workers=options.workers), options)
-
-
-def unregister_model(client: Client, options: argparse.Namespace) -> None:
-    say(client.unregister(options.model, options.model_version), options)
-
-
-def say(sentence: str, options: argparse.Namespace) -> None:
-    print(json.dumps({"status": sentence}) if options.json else sentence)
-
-
-def description_lines(info: ModelInfo) -> list[str]:
-    """A table of what TorchServe knows, then what the handler tells of itself, then the workers."""
-    facts = {
-        "model": info.name,
-        "version": f"{info.version}{' (default)' if info.default else ''}",
-        "archive": info.archive,
-        "workers": f"{info.min_workers} to {info.max_workers}",
-        "batch": f"up to {info.batch_size} requests, waiting up to {info.max_batch_delay_ms} ms to be filled",
-        "response timeout": f"{info.response_timeout_sec} s",
-        "queue": f"{info.pending_requests} waiting, room for {info.remaining_capacity} more",
-    }
-    width = max(len(name) for name in facts)
-    lines = [f"{name:<{width}}  {value}" for name, value in facts.items()]
-    if info.metadata is not None:
-        lines += ["", *metadata_lines(info.metadata)]
-    workers = [(each.id, each.status, str(each.pid), "yes" if each.gpu else "no") for each in info.workers]
-    return [*lines, "", *table(("WORKER", "STATUS", "PID", "GPU"), workers)]
-
-
-def metadata_lines(metadata: Mapping[str, Any], indent: str = "") -> list[str]:
-    """Nested objects indented, lists of plain values on one line."""
-    lines = []
-    for name, value in metadata.items():
-        if isinstance(value, Mapping):
-            lines += [f"{indent}{name}:", *metadata_lines(value, indent + "  ")]
-        elif isinstance(value, list):
-            lines.append(f"{indent}{name}: {', '.join(map(str, value))}")
-        else:
-            lines.append(f"{indent}{name}: {'-' if value is None else value}")
-    return lines
+    return models.main(arguments, prog="python -m scripts.models", defaults=repository_defaults())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Makes archives and runs servers: what the commands, benchmarks and tests share. Imports handlers and clients.
+"""Makes archives and runs servers: what the commands, benchmarks and tests share. Imports handlers and the client.
 
 package.py           a spec and weights -> a verified .mar
 weights.py           published, own, bundled or random weights; weights_cache.py, download.py: from a URL

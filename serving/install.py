@@ -1,4 +1,4 @@
-"""Installs pinned requirements into the running virtual environment, once.
+"""Installs pinned requirements, and this repository's client, into the running virtual environment, once.
 
 `python -m serving.install base` is what `./scripts/quickstart` runs, `dev` what `./scripts/test` and `./scripts/check`
 run. A stamp in the environment remembers what was installed, file by file, so the second run does nothing. Only the
@@ -17,6 +17,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REQUIREMENTS = REPOSITORY / "requirements"
+CLIENT = REPOSITORY / "clients"
 STAMP = Path(sys.prefix) / ".requirements.json"
 
 
@@ -36,8 +37,9 @@ def closure(file: Path) -> list[Path]:
 
 
 def digests(file: Path) -> dict[str, str]:
-    """File name -> SHA-256 of each file of the closure, and the interpreter that the packages are for."""
-    values = {each.name: hashlib.sha256(each.read_bytes()).hexdigest() for each in closure(file)}
+    """File name -> SHA-256 of each file of the closure and of the client's, and the interpreter they are for."""
+    files = [*closure(file), CLIENT / "pyproject.toml"]
+    values = {each.name: hashlib.sha256(each.read_bytes()).hexdigest() for each in files}
     return values | {"python": f"{sys.version_info.major}.{sys.version_info.minor}"}
 
 
@@ -54,6 +56,9 @@ def install(file: Path, stamp: Path = STAMP) -> None:
     env = os.environ | {"PIP_CONSTRAINT": constraints, "PIP_BUILD_CONSTRAINT": constraints, "PIP_USE_PEP517": "1"}
     command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "-r", str(file)]
     subprocess.run(command, check=True, env=env)
+    # The client as it lies here, with what was just installed: asks no index, so that it works offline too.
+    editable = ["--quiet", "--no-deps", "--no-build-isolation", "--editable", str(CLIENT)]
+    subprocess.run([*command[: command.index("-r")], *editable], check=True, env=env)
     known = json.loads(stamp.read_text()) if stamp.is_file() else {}
     fresh = digests(file)
     # What an older version of a shared file had installed is not known to hold any more.

@@ -28,9 +28,9 @@ from typing import Self
 
 import psutil
 
-from clients import ClientError, ModelInfo, VideoClient
-from clients.keys import Api, KeyRing
 from serving.environment import CONFIG, Ports, ServerError, read_properties, serving_environment
+from video_action_client import ClientError, ModelInfo, VideoClient
+from video_action_client.keys import Api, KeyRing
 
 __all__ = ["Ports", "Server", "ServerError", "TorchServe", "stop_processes"]
 

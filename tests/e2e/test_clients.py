@@ -1,5 +1,5 @@
 """The clients and their commands against a real TorchServe: same answers over HTTP and gRPC, keys, models, the page
-docs/clients.md, and a machine with nothing but requirements/client.txt."""
+docs/clients.md, and an environment with nothing but the client's wheel."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from clients import ClientError, GrpcVideoClient, Prediction, VideoClient
-from clients.errors import (
+from serving.server import TorchServe
+from tests.conftest import REPOSITORY
+from tests.support.archives import tiny_archive
+from video_action_client import ClientError, GrpcVideoClient, Prediction, VideoClient
+from video_action_client.errors import (
     Conflict,
     EmptyClip,
     InvalidKey,
@@ -29,10 +32,7 @@ from clients.errors import (
     UnsupportedVideo,
     VideoTooLarge,
 )
-from clients.retry import NO_RETRY
-from serving.server import TorchServe
-from tests.conftest import REPOSITORY
-from tests.support.archives import tiny_archive
+from video_action_client.retry import NO_RETRY
 
 Client = VideoClient | GrpcVideoClient
 
@@ -323,40 +323,79 @@ def pointed_at(block: str, server: TorchServe) -> str:
     return "\n".join(lines)
 
 
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The client's wheel, built from a copy: setuptools writes into the folder that it builds."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "clients"
+    shutil.copytree(REPOSITORY / "clients", source, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "build"))
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir"]
+    subprocess.run([*build, str(folder), str(source)], check=True)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_the_wheel_holds_the_package_alone(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as file:
+        names = file.namelist()
+        metadata = file.read(next(name for name in names if name.endswith("/METADATA"))).decode()
+    folders = {name.partition("/")[0] for name in names}
+    assert {folder for folder in folders if not folder.endswith(".dist-info")} == {"video_action_client"}
+    assert "video_action_client/py.typed" in names
+    assert "video_action_client/commands/predict.py" in names
+    assert "Requires-Python: >=3.10" in metadata
+    # No application could be installed beside exact versions.
+    requirements = re.findall(r"^Requires-Dist: (.*)$", metadata, re.MULTILINE)
+    assert len(requirements) == 4
+    assert not [each for each in requirements if "==" in each]
+
+
+def oldest_python() -> str:
+    """Python 3.10 where this machine has it, else the one that runs."""
+    found = shutil.which("python3.10")
+    if found and subprocess.run([found, "-m", "venv", "--help"], capture_output=True, check=False).returncode == 0:
+        return found
+    return sys.executable
+
+
 @pytest.mark.slow
-def test_a_machine_with_nothing_but_the_clients_requirements(
-    server: TorchServe, h264_video: bytes, tmp_path: Path
+def test_the_wheel_alone_in_a_bare_environment(
+    server: TorchServe, wheel: Path, h264_video: bytes, tmp_path: Path
 ) -> None:
+    """Command and library classify where there is nothing but the wheel and what it requires."""
     environment = tmp_path / "venv"
-    subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
+    subprocess.run([oldest_python(), "-m", "venv", str(environment)], check=True)
     python = environment / "bin" / "python"
-    requirements = REPOSITORY / "requirements" / "client.txt"
-    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(requirements)]
-    installed = subprocess.run(install, capture_output=True, text=True, check=False)
+    variables = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "PIP_CONSTRAINT"))}
+    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(wheel)]
+    installed = subprocess.run(install, env=variables, capture_output=True, text=True, check=False)
     if installed.returncode != 0:
-        pytest.skip(f"pip cannot install here: {installed.stderr.strip().splitlines()[-1]}")
-    checkout = tmp_path / "checkout"
-    for folder in ("clients", "scripts", "serving"):
-        shutil.copytree(REPOSITORY / folder, checkout / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        pytest.skip(f"pip cannot install the client's requirements here: {installed.stderr.strip().splitlines()[-1]}")
     (tmp_path / "clip.mp4").write_bytes(h264_video)
-    code = (
-        "import sys, importlib.util as u\n"
-        "assert not any(u.find_spec(name) for name in ('torch', 'ts', 'numpy', 'handlers', 'google.rpc')), sys.path\n"
-        "from clients import GrpcVideoClient, VideoClient\n"
-        "http, management, grpc, keys, video = sys.argv[1:]\n"
-        "clients = VideoClient(http, management, key_file=keys), GrpcVideoClient(grpc, key_file=keys)\n"
-        "print(*{client.classify(video, model='x3d_xs').top for client in clients}, sep='\\n')\n"
+    (tmp_path / "key_file.json").symlink_to(server.key_file)
+
+    def run(*command: str) -> str:
+        done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    script = (
+        "from video_action_client import VideoClient\n"
+        f"with VideoClient({server.inference_url!r}, {server.management_url!r}) as client:\n"
+        "    print(client.classify('clip.mp4', model='x3d_xs').top.label)\n"
     )
-    urls = [server.inference_url, server.management_url, f"127.0.0.1:{server.grpc_inference_port}"]
-    arguments = [*urls, str(server.key_file), str(tmp_path / "clip.mp4")]
-    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run(
-        [str(python), "-c", code, *arguments], cwd=checkout, env=env, capture_output=True, text=True, check=False
+    label = run(str(python), "-c", script).strip()
+    targets = f"'127.0.0.1:{server.grpc_inference_port}', '127.0.0.1:{server.grpc_management_port}'"
+    over_grpc = (
+        "import importlib.util as u\n"
+        "assert not any(u.find_spec(name) for name in ('torch', 'ts', 'numpy', 'handlers'))\n"
+        "from video_action_client import GrpcVideoClient\n"
+        f"with GrpcVideoClient({targets}, http_management_url={server.management_url!r}) as client:\n"
+        "    print(client.classify('clip.mp4', model='x3d_xs').top.label)\n"
     )
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 1
-    command = [str(python), "-m", "scripts.predict", str(tmp_path / "clip.mp4"), "--model", "x3d_xs"]
-    command += ["--url", server.inference_url, "--key-file", str(server.key_file)]
-    done = subprocess.run(command, cwd=checkout, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "x3d_xs 1.0 on 320x240" in done.stdout
+    assert run(str(python), "-c", over_grpc).strip() == label
+    where = ["--url", server.inference_url, "--management-url", server.management_url]
+    told = run(str(environment / "bin" / "video-predict"), "clip.mp4", "--model", "x3d_xs", "--json", *where)
+    assert next(iter(json.loads(told)["answer"])) == label
+    listed = run(str(environment / "bin" / "video-models"), "list", "--json", *where)
+    assert "x3d_xs" in {entry["name"] for entry in json.loads(listed)}

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from camera_motion.sample_clips import PART_SEC, PARTS, two_part_clip
-from clients import VideoClient
 from demo.browser import NoBrowser, chromium_path, opened_page
 from scripts.screenshots import choose_model, classify, open_demo, running_demo
 from serving.environment import REPOSITORY
 from serving.server import TorchServe
 from tests.support.archives import tiny_archive
+from video_action_client import VideoClient
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

@@ -15,10 +15,10 @@ import grpc
 import psutil
 import pytest
 
-from clients.errors import ModelNotFound
 from serving.server import ServerError, TorchServe
 from tests.support.archives import tiny_archive
 from tests.support.grpc_stubs import load_stubs
+from video_action_client.errors import ModelNotFound
 
 pytestmark = pytest.mark.e2e
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bulk.files import InvalidSelection, select_files
-from clients.source import VIDEO_SUFFIXES
+from video_action_client.source import VIDEO_SUFFIXES
 
 
 @pytest.fixture

@@ -12,8 +12,11 @@ from typing import Any
 import grpc
 import pytest
 
-from clients import ClientError, GrpcVideoClient
-from clients.errors import (
+from tests.support import grpc_stubs
+from tests.unit.clients.conftest import KeyFile
+from tests.unit.clients.fake_server import FakeServer
+from video_action_client import ClientError, GrpcVideoClient
+from video_action_client.errors import (
     BadRequest,
     Conflict,
     ConnectionFailed,
@@ -25,11 +28,8 @@ from clients.errors import (
     ServerBusy,
     ServingError,
 )
-from clients.grpc_messages import CLASSES, INFERENCE_SERVICE, MANAGEMENT_SERVICE, MESSAGES
-from clients.retry import Retry
-from tests.support import grpc_stubs
-from tests.unit.clients.conftest import KeyFile
-from tests.unit.clients.fake_server import FakeServer
+from video_action_client.grpc_messages import CLASSES, INFERENCE_SERVICE, MANAGEMENT_SERVICE, MESSAGES
+from video_action_client.retry import Retry
 
 FAST = Retry(attempts=3, first_delay_sec=0.01)
 ANSWERS = {

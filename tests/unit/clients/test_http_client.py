@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from clients import VideoClient
-from clients.errors import (
+from tests.unit.clients.conftest import KeyFile
+from tests.unit.clients.fake_server import Answer, Asked, FakeServer, in_turn, refusal
+from video_action_client import VideoClient
+from video_action_client.errors import (
     Conflict,
     ConnectionFailed,
     EmptyClip,
@@ -25,10 +27,8 @@ from clients.errors import (
     ServerBusy,
     VideoTooLarge,
 )
-from clients.http_client import management_of
-from clients.retry import Retry, is_safe
-from tests.unit.clients.conftest import KeyFile
-from tests.unit.clients.fake_server import Answer, Asked, FakeServer, in_turn, refusal
+from video_action_client.http_client import management_of
+from video_action_client.retry import Retry, is_safe
 
 FAST = Retry(attempts=3, first_delay_sec=0.01)
 BUSY = refusal(503, "ServiceUnavailableException", "has no worker to serve")

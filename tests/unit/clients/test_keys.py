@@ -11,14 +11,15 @@ from typing import Any
 import grpc
 import pytest
 
-from clients import GrpcVideoClient, VideoClient
-from clients.errors import InvalidKey, KeyUnavailable
-from clients.keys import is_loopback
 from scripts.demo import key_file_in_use
-from serving import connection
+from serving import connection as repository_connection
 from tests.unit.clients.conftest import KeyFile
 from tests.unit.clients.fake_server import Asked, FakeServer, refusal
 from tests.unit.clients.test_grpc_client import FakeGrpc, Refused, fake_grpc
+from video_action_client import GrpcVideoClient, VideoClient
+from video_action_client.commands import connection
+from video_action_client.errors import InvalidKey, KeyUnavailable
+from video_action_client.keys import is_loopback
 
 __all__ = ["fake_grpc"]
 
@@ -176,11 +177,11 @@ def test_the_commands_default_key_file_stays_here(
     def refuse(rpc: str, request: Any, key: str | None) -> bytes:
         raise Refused(grpc.StatusCode.PERMISSION_DENIED, "Token Authorization failed.")
 
-    monkeypatch.setattr(connection, "REPOSITORY", default_keys.parent)
+    monkeypatch.setattr(repository_connection, "REPOSITORY", default_keys.parent)
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     fake.answer, fake_grpc.answer = lambda asked: REFUSED, refuse
     parser = argparse.ArgumentParser()
-    connection.add_connection_arguments(parser)
+    connection.add_connection_arguments(parser, repository_connection.repository_defaults())
     url = f"ipv4:{fake_grpc.target}" if with_grpc else elsewhere(fake.url)
     arguments = ["--url", url, "--management-url", url, *(["--grpc"] if with_grpc else [])]
     with connection.open_client(parser.parse_args(arguments)) as client, pytest.raises(InvalidKey) as raised:

@@ -14,6 +14,8 @@ import pytest
 from scripts import models, predict
 from tests.unit.clients.fake_server import Answer, Asked, FakeServer, refusal
 from tests.unit.clients.test_http_client import described
+from video_action_client.commands import models as client_models
+from video_action_client.commands import predict as client_predict
 
 
 @pytest.fixture
@@ -165,6 +167,29 @@ def test_a_missing_server_and_a_missing_key_name_the_flag(
     assert "--token" in error
     assert predict.main([str(clips / "b.mp4"), "--model", "m", *addresses]) == 1
     assert "--key-file" in capsys.readouterr().err
+
+
+def test_the_installed_commands_are_the_same_under_their_own_names(
+    serving: FakeServer, clips: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What `video-predict` and `video-models` run: they know nothing of this repository."""
+    server = ["--url", serving.url, "--management-url", serving.url, "--token", "t"]
+    outputs = []
+    for command in (predict.main, client_predict.main):
+        assert command([str(clips / "b.mp4"), "--model", "m", "--json", *server]) == 0
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1]
+    for client_command, name in ((client_predict, "video-predict"), (client_models, "video-models")):
+        with pytest.raises(SystemExit):
+            client_command.main(["--help"])
+        text = capsys.readouterr().out
+        assert text.startswith(f"usage: {name} ")
+        assert "scripts" not in text
+    nowhere = ["--url", "http://127.0.0.1:9", "--management-url", "http://127.0.0.1:9", "--token", "t"]
+    assert client_models.main(["list", *nowhere]) == 1
+    assert "quickstart" not in capsys.readouterr().err
+    assert models.main(["list", *nowhere]) == 1
+    assert "./scripts/quickstart starts one; --url names another" in capsys.readouterr().err
 
 
 def test_models_as_table_and_as_json(serving: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clients import ModelInfo, Prediction, Segment, Timeline
-from clients.errors import InvalidAnswer
 from handlers.request.answer import VideoScores, WindowScores, render
 from handlers.request.options import RequestOptions
 from handlers.specs import get_spec
 from handlers.video.sampling import Sampling, VideoReport, Window
+from video_action_client import ModelInfo, Prediction, Segment, Timeline
+from video_action_client.errors import InvalidAnswer
 
 
 def rendered(sampling: Sampling) -> Any:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from clients.errors import UnreadableVideo
-from clients.source import Source
+from video_action_client.errors import UnreadableVideo
+from video_action_client.source import Source
 
 
 def test_each_kind_of_source_can_be_sent_twice(tmp_path: Path) -> None:

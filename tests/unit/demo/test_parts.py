@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from clients import Prediction, Timeline, VideoClient, text
 from demo import html
 from demo.requests import Form, ask, curl_line
 from scripts.demo import DemoError, archives
 from tests.conftest import REPOSITORY
 from tests.unit.clients.conftest import KeyFile
 from tests.unit.clients.fake_server import FakeServer
+from video_action_client import Prediction, Timeline, VideoClient, text
 
 
 def styles(markup: str, name: str) -> list[dict[str, str]]:

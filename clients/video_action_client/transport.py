@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from clients.errors import ClientError, ConnectionFailed, InvalidKey, VideoTooLarge
-from clients.keys import Api, KeyRing
-from clients.retry import Retry, is_safe
-from clients.source import Source
+from .errors import ClientError, ConnectionFailed, InvalidKey, VideoTooLarge
+from .keys import Api, KeyRing
+from .retry import Retry, is_safe
+from .source import Source
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # of typing itself only since Python 3.11
 
 T = TypeVar("T")
 

@@ -11,8 +11,8 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import urllib3
 
-from clients.base import BaseClient
-from clients.errors import (
+from .base import BaseClient
+from .errors import (
     ApiError,
     ConnectionFailed,
     InvalidAnswer,
@@ -21,9 +21,9 @@ from clients.errors import (
     VideoTooLarge,
     error_in,
 )
-from clients.keys import KEY_FILE, KeyRing
-from clients.retry import Retry
-from clients.source import Source, Video
+from .keys import KEY_FILE, KeyRing
+from .retry import Retry
+from .source import Source, Video
 
 __all__ = ["Video", "VideoClient"]
 

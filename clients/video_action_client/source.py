@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from clients.errors import UnreadableVideo
+from .errors import UnreadableVideo
 
 Video = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 """What `classify` takes: a path, the bytes of a video file, or a file opened in binary mode."""

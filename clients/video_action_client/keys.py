@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import urllib3
 
-from clients.errors import ConnectionFailed, KeyUnavailable
+from .errors import ConnectionFailed, KeyUnavailable
 
 Api = Literal["inference", "management"]
 

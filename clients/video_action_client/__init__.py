@@ -1,6 +1,6 @@
-"""Typed clients for the served models, over HTTP and gRPC. Needs requirements/client.txt: neither torch nor TorchServe.
+"""Typed clients for video models served by TorchServe, over HTTP and gRPC. Needs neither torch nor TorchServe.
 
-from clients import VideoClient
+from video_action_client import VideoClient
 
 with VideoClient() as client:
     prediction = client.classify("clip.mp4", model="x3d_s")
@@ -14,10 +14,10 @@ results.py        what comes back
 errors.py         what can go wrong
 """
 
-from clients.errors import ApiError, ClientError, RequestError, ServingError
-from clients.grpc_client import GrpcVideoClient
-from clients.http_client import VideoClient
-from clients.results import (
+from .errors import ApiError, ClientError, RequestError, ServingError
+from .grpc_client import GrpcVideoClient
+from .http_client import VideoClient
+from .results import (
     Clip,
     EffectiveSampling,
     ModelInfo,
@@ -29,7 +29,7 @@ from clients.results import (
     VideoInfo,
     WorkerInfo,
 )
-from clients.retry import Retry
+from .retry import Retry
 
 __all__ = [
     "ApiError",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from clients import EffectiveSampling, ModelInfo, Prediction, ScoredLabel, Segment, Timeline, Timing, VideoInfo
+from .results import EffectiveSampling, ModelInfo, Prediction, ScoredLabel, Segment, Timeline, Timing, VideoInfo
 
 _LABEL_CHARS = 34
 _BAR_CHARS = 24

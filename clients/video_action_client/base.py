@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from clients.errors import (
+from .errors import (
     ERROR_KEYS,
     ApiError,
     ConnectionFailed,
@@ -18,10 +18,10 @@ from clients.errors import (
     RequestTimeout,
     ServerBusy,
 )
-from clients.results import ModelInfo, Prediction, Timeline
-from clients.retry import NO_RETRY, Retry
-from clients.source import Source, Video
-from clients.transport import Transport
+from .results import ModelInfo, Prediction, Timeline
+from .retry import NO_RETRY, Retry
+from .source import Source, Video
+from .transport import Transport
 
 Average = Literal["prob", "score"]
 

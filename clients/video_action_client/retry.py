@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from clients.errors import ClientError, ConnectionFailed, ServerBusy
+from .errors import ClientError, ConnectionFailed, ServerBusy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,8 @@ from typing import Any
 import grpc
 from google.protobuf import empty_pb2  # type: ignore[import-untyped]
 
-from clients.base import BaseClient
-from clients.errors import (
+from .base import BaseClient
+from .errors import (
     ClientError,
     Conflict,
     ConnectionFailed,
@@ -21,11 +21,11 @@ from clients.errors import (
     api_error,
     error_in,
 )
-from clients.grpc_messages import CLASSES, INFERENCE_SERVICE, MANAGEMENT_SERVICE
-from clients.http_client import checked_url
-from clients.keys import KEY_FILE, KeyRing
-from clients.retry import Retry
-from clients.source import Source
+from .grpc_messages import CLASSES, INFERENCE_SERVICE, MANAGEMENT_SERVICE
+from .http_client import checked_url
+from .keys import KEY_FILE, KeyRing
+from .retry import Retry
+from .source import Source
 
 DEFAULT_TARGET = "127.0.0.1:7070"
 _MANAGEMENT_PORT = 7071

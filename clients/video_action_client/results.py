@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
-from clients.errors import InvalidAnswer
+from .errors import InvalidAnswer
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # of typing itself only since Python 3.11
 
 Json = Mapping[str, Any]
 

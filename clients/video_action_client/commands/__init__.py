@@ -1,0 +1,1 @@
+"""The commands `video-predict` and `video-models`, and the flags with which commands find a server."""

@@ -1,0 +1,197 @@
+"""What is in these videos? Files, folders or - for standard input."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ..errors import ApiError, ClientError, InvalidAnswer, UnreadableVideo
+from ..results import Prediction, Timeline
+from ..source import VIDEO_SUFFIXES
+from ..text import is_plain, prediction_lines, timeline_lines
+from .connection import Client, Defaults, add_connection_arguments, advice, open_client
+
+DEFAULT_STRIDE_SEC = 1.0
+STDIN = "-"
+
+_EXAMPLES = """\
+examples:
+  {prog} clip.mp4
+  {prog} holidays/ --model x3d_s --num-clips 10 --num-crops 3
+  {prog} match.mp4 --timeline --stride-sec 0.5
+  {prog} *.mp4 --json | jq -r '.video + ": " + (.answer | keys_unsorted[0])'
+  ffmpeg -i rtsp://camera -t 4 -f matroska - | {prog} -
+
+The exit code is 1 if any video failed, the answers of the others are printed all the same; 2 for wrong usage.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One video's end: its answer in the form asked for, or what went wrong."""
+
+    name: str
+    answer: Any = None
+    error: ClientError | None = None
+
+
+def main(
+    arguments: Sequence[str] | None = None, *, prog: str = "video-predict", defaults: Defaults | None = None
+) -> int:
+    """The command, whatever it is called; its exit code."""
+    parser = make_parser(prog, defaults)
+    options = parser.parse_args(arguments)
+    if options.videos.count(STDIN) > 1:
+        parser.error("- may be given once: standard input can be read only once")
+    if options.timeline and options.stride_sec is None:
+        options.stride_sec = DEFAULT_STRIDE_SEC
+    if options.format is not None:
+        options.json = True
+    if options.stride_sec is not None and options.num_clips is not None:
+        parser.error("--stride-sec and --timeline exclude --num-clips")
+    try:
+        client = open_client(options)
+    except ValueError as error:
+        parser.error(str(error))
+    try:
+        with client:
+            return run(client, options)
+    except ClientError as error:
+        print(f"predict: {advice(error, start_hint=options.connection.start_hint)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has seen enough
+        sys.stderr.close()
+        return 1
+
+
+def make_parser(prog: str, defaults: Defaults | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=__doc__,
+        epilog=_EXAMPLES.format(prog=prog),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "videos", nargs="+", metavar="VIDEO", help="a video file, a folder of them, or - for standard input"
+    )
+    parser.add_argument("--model", metavar="NAME", help="the served model; may be left out where there is only one")
+    parser.add_argument("--version", metavar="V", help="its version; default: the server's default version")
+    what = parser.add_argument_group("what to look at")
+    what.add_argument("--start-sec", type=float, metavar="S", help="start of the part to look at; default 0")
+    what.add_argument("--end-sec", type=float, metavar="S", help="its end; default: the end of the video")
+    what.add_argument("--num-clips", type=int, metavar="N", help="clips spread over that part, averaged; default 1")
+    what.add_argument("--num-crops", type=int, metavar="N", help="1: the centre; 3: the whole frame; default 1")
+    what.add_argument("--stride-sec", type=float, metavar="S", help="slide the clip in such steps: a timeline")
+    what.add_argument("--average", choices=("prob", "score"), help="average probabilities (default) or logits")
+    output = parser.add_argument_group("output")
+    output.add_argument("--top-k", type=int, metavar="N", help="labels to show; default 5")
+    output.add_argument(
+        "--timeline", action="store_true", help=f"draw what happens when; --stride-sec is {DEFAULT_STRIDE_SEC:g} then"
+    )
+    output.add_argument(
+        "--json", action="store_true", help='one line per video: {"video", "answer"} or {"video", "error"}'
+    )
+    output.add_argument("--format", choices=("dict", "list", "full"), help="the answer's form in JSON; implies --json")
+    output.add_argument("--jobs", type=int, default=1, metavar="N", help="videos sent at the same time; default 1")
+    add_connection_arguments(parser, defaults)
+    return parser
+
+
+def run(client: Client, options: argparse.Namespace) -> int:
+    """Send every video, print every answer in the order of the arguments; the exit code."""
+    model = options.model or only_model(client)
+    videos = list(expanded(options.videos))
+    failed = False
+    # Bytes over standard error only: the answers stay clean for whoever reads them.
+    bar = tqdm(total=len(videos), unit="video", file=sys.stderr, disable=len(videos) < 2 or not sys.stderr.isatty())
+    with bar, ThreadPoolExecutor(max(options.jobs, 1)) as pool:
+        for outcome in pool.map(lambda video: outcome_of(client, video, model, options), videos):
+            failed |= outcome.error is not None
+            report(outcome, options)
+            bar.update()
+    return 1 if failed else 0
+
+
+def only_model(client: Client) -> str:
+    """The one model that is served; raises InvalidAnswer if that is no clear choice."""
+    names = sorted({info.name for info in client.models()})
+    if len(names) == 1:
+        return names[0]
+    served = f"served are {', '.join(names)}" if names else "none is served"
+    raise InvalidAnswer(f"name a model with --model: {served}")
+
+
+def expanded(arguments: Sequence[str]) -> Iterator[Path | str | UnreadableVideo]:
+    """The videos behind the arguments, folders searched through; a folder without any is an error in its place."""
+    for argument in arguments:
+        path = Path(argument)
+        if argument == STDIN:
+            yield argument
+        elif path.is_dir():
+            found = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in VIDEO_SUFFIXES]
+            files = [file for file in found if file.is_file() and not file.name.startswith(".")]
+            yield from files
+            if not files:
+                yield UnreadableVideo(f"{argument}: the folder holds no video file")
+        else:
+            yield path
+
+
+def outcome_of(client: Client, video: Path | str | UnreadableVideo, model: str, options: argparse.Namespace) -> Outcome:
+    """Ask for one video; what goes wrong is a value, so that the others go on."""
+    if isinstance(video, UnreadableVideo):
+        return Outcome(video.message.partition(":")[0], error=video)
+    try:
+        return Outcome(str(video), answer=ask(client, video, model, options))
+    except ClientError as error:
+        return Outcome(str(video), error=error)
+
+
+def ask(client: Client, video: Path | str, model: str, options: argparse.Namespace) -> Any:
+    """The answer: parsed JSON where it is to be printed as such, else a Prediction or Timeline."""
+    content = io.BytesIO(sys.stdin.buffer.read()) if video == STDIN else video
+    names = ("top_k", "start_sec", "end_sec", "num_clips", "num_crops", "stride_sec", "average", "format")
+    wanted = {name: getattr(options, name) for name in names}
+    if not options.json:
+        wanted["format"] = "full"
+    answer = client.answer(content, model=model, version=options.version, options=wanted)
+    if options.json:
+        return answer
+    return Timeline.from_json(answer) if options.stride_sec is not None else Prediction.from_json(answer)
+
+
+def report(outcome: Outcome, options: argparse.Namespace) -> None:
+    """Answers to standard output; what failed to standard error, and in JSON in its place too."""
+    if options.json:
+        value = {"answer": outcome.answer} if outcome.error is None else {"error": error_json(outcome.error)}
+        tqdm.write(json.dumps({"video": outcome.name, **value}, ensure_ascii=False), file=sys.stdout)
+    elif isinstance(outcome.answer, Timeline):
+        tqdm.write("\n".join(timeline_lines(outcome.name, outcome.answer, plain=is_plain())) + "\n", file=sys.stdout)
+    elif isinstance(outcome.answer, Prediction):
+        tqdm.write("\n".join(prediction_lines(outcome.name, outcome.answer, plain=is_plain())) + "\n", file=sys.stdout)
+    if outcome.error is not None:
+        message = advice(outcome.error, start_hint=options.connection.start_hint)
+        prefix = "" if message.startswith(outcome.name) else f"{outcome.name}: "
+        tqdm.write(prefix + message, file=sys.stderr)
+
+
+def error_json(error: ClientError) -> dict[str, Any]:
+    """The server's own body for a refusal; `code` is null for what never reached it."""
+    if isinstance(error, ApiError):
+        return {"code": error.status, "type": error.type, "message": error.message}
+    return {"code": None, "type": type(error).__name__, "message": error.message}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
