@@ -8,6 +8,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from tests.unit.clients.conftest import KeyFile
 from tests.unit.clients.fake_server import Answer, Asked, FakeServer, in_turn, refusal
 from video_action_client import VideoClient
+from video_action_client import keys as keys_module
 from video_action_client.errors import (
     Conflict,
     ConnectionFailed,
@@ -317,17 +319,23 @@ def test_a_key_file_that_is_none_is_refused(fake: FakeServer, tmp_path: Path) ->
 
 
 def test_a_key_file_that_is_just_being_rewritten_is_read_when_it_is_whole(
-    fake: FakeServer, full_answer: dict[str, Any], write_keys: KeyFile
+    fake: FakeServer, full_answer: dict[str, Any], write_keys: KeyFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_keys(inference="new", management="new-m")
     whole = path.read_text()
     path.write_text(whole[:20])
     Keys(fake, path, full_answer)
-    timer = threading.Timer(0.1, path.write_text, [whole])
-    timer.start()
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:  # by now the server has written the rest
+            path.write_text(whole)
+
+    monkeypatch.setattr(keys_module, "time", SimpleNamespace(sleep=pause))
     with client_of(fake, token=None, key_file=path) as client:
         client.classify(b"v", model="m")
-    timer.join()
+    assert len(pauses) == 3
 
 
 def described(version: str, status: str = "READY") -> dict[str, Any]:
