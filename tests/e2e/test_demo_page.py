@@ -21,6 +21,7 @@ from scripts.screenshots import choose_model, classify, open_demo, running_demo
 from serving.environment import REPOSITORY
 from serving.server import TorchServe
 from tests.support.archives import tiny_archive
+from tests.unit.clients.fake_server import running_fake
 from video_action_client import VideoClient
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -276,6 +277,23 @@ def test_the_page_is_for_this_machine_and_reaches_nobody(demo: str, audit_log: P
         urllib.request.urlopen(f"{demo}gradio_api/file=/etc/passwd")
     for line in audit_log.read_text().splitlines():
         assert LOOPBACK.search(line), line
+
+
+def test_a_page_of_another_port_cannot_upload(server: TorchServe, page: Any, tmp_path: Path) -> None:
+    """What the browser sends for it is refused, although the page never sees the answer."""
+    send = """async (address) => {
+        const body = new FormData();
+        body.append('files', new Blob(['video']), 'clip.mp4');
+        const answer = await fetch(address + 'gradio_api/upload', {method: 'POST', mode: 'no-cors', body});
+        return answer.type;
+    }"""
+    with running_demo(server, env={"TMPDIR": str(tmp_path)}) as url, running_fake() as other:
+        page.goto(other.url)
+        assert page.evaluate(send, url) == "opaque"
+        assert not list(tmp_path.glob("demo-uploads-*/**/*.mp4"))
+        open_demo(page, url)
+        assert page.evaluate(send, url) == "basic"
+        assert list(tmp_path.glob("demo-uploads-*/**/*.mp4"))
 
 
 def test_uploads_are_gone_when_the_page_is_stopped(server: TorchServe, demo: str, clip: Path, tmp_path: Path) -> None:

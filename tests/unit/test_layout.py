@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 
 import pytest
 
@@ -53,5 +52,4 @@ def test_scripts_are_commands() -> None:
     """Each module can be run, but for the few that belong to one or two commands."""
     private = {"__init__", "_bulk"}
     for path in (REPOSITORY / "scripts").glob("*.py"):
-        assert isinstance(path, Path)
         assert path.stem in private or '__name__ == "__main__"' in path.read_text(), path.name
