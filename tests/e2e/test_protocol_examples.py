@@ -67,6 +67,8 @@ def _compare(shown: Any, got: Any) -> None:
         assert bool(got) == bool(shown)
         for one, other in zip(shown, got, strict=False):
             _compare(one, other)
+    elif shown is None:
+        assert got is None
     elif isinstance(shown, str):
         assert isinstance(got, str)
     else:
