@@ -1,10 +1,11 @@
-"""Both decoders' picked frames, in a form that compares: CRC-32 per frame."""
+"""Both decoders' picked frames, in a form that compares: timestamp and CRC-32 per frame."""
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from handlers.video.sampling import Sampling
 from handlers.video.transforms import subsample_indices
 
 Checksums = list[int]
+Kept = TypeVar("Kept")
 
 FIRST_CLIP = Sampling()
 PATIENT = Limits(decode_timeout_sec=900.0)  # a busy machine must not decide what a test finds
@@ -33,17 +35,33 @@ def sampled_frames(
     payload: bytes, spec: ModelSpec, sampling: Sampling = FIRST_CLIP, *, autorotate: bool = False, threads: int = 1
 ) -> tuple[dict[int, Checksums], SampledVideo]:
     """Window index -> checksums of its frames, and the video (closed) for its counters."""
+
+    def checksum(frame: PickedFrame) -> int:
+        return crc(frame.load().array())
+
+    return picked_frames(checksum, payload, spec, sampling, autorotate=autorotate, threads=threads)
+
+
+def picked_frames(
+    keep: Callable[[PickedFrame], Kept],
+    payload: bytes,
+    spec: ModelSpec,
+    sampling: Sampling,
+    *,
+    autorotate: bool = False,
+    threads: int = 1,
+) -> tuple[dict[int, list[Kept]], SampledVideo]:
+    """Window index -> what `keep` makes of each of its frames, and the video (closed) for its counters."""
     video = SampledVideo(payload, spec, PATIENT, autorotate=autorotate, threads=threads)
     clips: tuple[Any, ...] = ()
-    frames: dict[tuple[int, int], int] = {}
-    done: dict[int, Checksums] = {}
+    frames: dict[tuple[int, int], Kept] = {}
+    done: dict[int, list[Kept]] = {}
     try:
         for event in video.events(sampling):
             if isinstance(event, ClipsPlanned):
                 clips, frames = event.clips, {}
             elif isinstance(event, PickedFrame):
-                checksum = crc(event.load().array())
-                frames.update(dict.fromkeys(event.places, checksum))
+                frames.update(dict.fromkeys(event.places, keep(event)))
             elif isinstance(event, ClipDone):
                 steps = range(spec.num_frames)
                 done[clips[event.position].index] = [frames[event.position, step] for step in steps]
