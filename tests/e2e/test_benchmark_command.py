@@ -11,8 +11,7 @@ import pytest
 from benchmarks.baselines.ffmpeg_libraries import library_path
 from benchmarks.results import read_result
 from benchmarks.targets import TARGETS
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tests.support.paths import REPOSITORY
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 

@@ -20,7 +20,7 @@ from handlers.request.answer import VideoScores, aggregate
 from handlers.request.options import RequestOptions, VideoRequest
 from handlers.video.sampling import Sampling
 from serving.server import TorchServe
-from tests.e2e.bulk_support import journal_lines, make_videos, rows_of, run, run_and_kill, timeless
+from tests.support.bulk import journal_lines, make_videos, rows_of, run, run_and_kill, timeless
 
 COUNT = 24
 

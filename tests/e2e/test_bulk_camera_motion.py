@@ -1,7 +1,6 @@
 """Evaluation on videos whose label is known for certain: clips rendered with a chosen camera motion.
 
-EVALUATE_CLIPS=500 runs it at full size; rendering a clip takes about a second of one core, so the suite's timeouts are
-in its way: `-o timeout=0 -o faulthandler_timeout=0`.
+Twenty clips, with `--all` also 500, or EVALUATE_CLIPS; rendering a clip takes about a second of one core.
 """
 
 from __future__ import annotations
@@ -17,22 +16,23 @@ import requests
 
 from camera_motion.sample_clips import LABELS, make_clip
 from serving.server import TorchServe
-from tests.e2e.bulk_support import run
+from tests.support.bulk import run
 
-CLIPS = int(os.environ.get("EVALUATE_CLIPS", "20"))
+FEW = 20
+MANY = int(os.environ.get("EVALUATE_CLIPS", "500"))
+_PATIENCE_SEC = 1500  # for rendering, evaluating and asking the server: eight minutes of two cores
 
-pytestmark = pytest.mark.slow
 
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of clips and their list, val.csv, by name."""
+@pytest.fixture(scope="module", params=[FEW])
+def clips(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of that many clips and their list, val.csv, by name."""
+    count: int = request.param
     folder = tmp_path_factory.mktemp("clips")
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-        rendered = pool.map(_clip, range(CLIPS))
+        rendered = pool.map(_clip, range(count))
         for index, clip in enumerate(rendered):
             (folder / _name(index)).write_bytes(clip)
-    rows = [f"{_name(index)},{_label(index)}" for index in range(CLIPS)]
+    rows = [f"{_name(index)},{_label(index)}" for index in range(count)]
     (folder / "val.csv").write_text("\n".join(["path,label", *rows]) + "\n")
     return folder
 
@@ -49,6 +49,12 @@ def _name(index: int) -> str:
     return f"c{index:03d}.mp4"
 
 
+@pytest.mark.parametrize(
+    "clips",
+    [FEW, pytest.param(MANY, marks=[pytest.mark.slow, pytest.mark.timeout(_PATIENCE_SEC)])],
+    indirect=True,
+    ids=["few", "many"],
+)
 def test_accuracy_is_the_servers(
     server: TorchServe, camera_motion: str, camera_motion_archive: Path, clips: Path, tmp_path: Path
 ) -> None:
@@ -56,6 +62,7 @@ def test_accuracy_is_the_servers(
     annotations = clips / "val.csv"
     run("evaluate", camera_motion_archive, "--annotations", annotations, "--videos", clips, "--out", out, "--no-plots")
     result = json.loads(out.read_text())
+    count = len(list(clips.glob("*.mp4")))
     right = 0
     for record in result["videos"]:
         answer = requests.post(
@@ -68,9 +75,9 @@ def test_accuracy_is_the_servers(
         first = next(iter(answer.json()))
         right += first == LABELS[record["label"]]
         assert first == LABELS[record["samples"][0]["predicted"]]
-    assert result["counts"]["scored"] == CLIPS
-    assert result["metrics"]["top1_accuracy"]["value"] == right / CLIPS
-    assert right / CLIPS > 0.7  # chance is 0.1
+    assert result["counts"]["scored"] == count
+    assert result["metrics"]["top1_accuracy"]["value"] == right / count
+    assert right / count > 0.7  # chance is 0.1
 
 
 def test_ten_by_three_views(camera_motion_archive: Path, clips: Path, tmp_path: Path) -> None:

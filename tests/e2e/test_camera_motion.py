@@ -15,7 +15,7 @@ import requests
 
 from camera_motion.sample_clips import LABELS, make_clip
 from serving.server import TorchServe
-from tests.support.archives import REPOSITORY
+from tests.support.paths import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "your-own-model.md").read_text(encoding="utf-8")
 

@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from serving.server import TorchServe
-from tests.conftest import REPOSITORY
 from tests.support.archives import tiny_archive
+from tests.support.paths import REPOSITORY
+from tests.support.traffic import variant
 from video_action_client import ClientError, GrpcVideoClient, Prediction, VideoClient
 from video_action_client.errors import (
     Conflict,
@@ -270,45 +271,45 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_examples_of_the_page_run(
-    torchserve_installed: None, x3d_xs_archive: Path, tmp_path: Path, h264_video: bytes
+    server: TorchServe, x3d_xs_archive: Path, tmp_path: Path, h264_video: bytes
 ) -> None:
     """Every example of docs/clients.md, as it stands; only the addresses' ports and the model's name differ."""
-    store, folder = tmp_path / "store", tmp_path / "folder"
-    store.mkdir()
+    first, second = variant(x3d_xs_archive, "page"), variant(x3d_xs_archive, "page", version="2.0")
+    server.register(first.name)
+    folder = tmp_path / "folder"
     folder.mkdir()
-    shutil.copy(x3d_xs_archive, store)
-    with_version(x3d_xs_archive, "2.0", store / "x3d_xs_v2.mar")
     (folder / "video.mp4").write_bytes(h264_video)
-    with TorchServe(store, [x3d_xs_archive.name]) as server:
-        (folder / "key_file.json").symlink_to(server.key_file)
-        env = {
-            **os.environ,
-            "PYTHONPATH": str(REPOSITORY),
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        }
-        texts = {
-            "http://127.0.0.1:8080": server.inference_url,
-            "http://127.0.0.1:8081": server.management_url,
-            "127.0.0.1:7070": f"127.0.0.1:{server.grpc_inference_port}",
-            "x3d_s": "x3d_xs",
-        }
-        outputs = []
-        for language, program in (("bash", ["bash", "-ec"]), ("python", [sys.executable, "-c"])):
-            for block in blocks(language):
-                for old, new in texts.items():
-                    block = block.replace(old, new)
-                if language == "bash":
-                    block = pointed_at(block, server)
-                done = subprocess.run(
-                    [*program, block], cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=120
-                )
-                assert done.returncode == 0, f"{block}\n{done.stderr}"
-                outputs.append(done.stdout)
+    (folder / "key_file.json").symlink_to(server.key_file)
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(REPOSITORY),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    texts = {
+        "http://127.0.0.1:8080": server.inference_url,
+        "http://127.0.0.1:8081": server.management_url,
+        "127.0.0.1:7070": f"127.0.0.1:{server.grpc_inference_port}",
+        "x3d_s_v2.mar": second.name,
+        "x3d_s": "page",
+    }
+    outputs = []
+    for language, program in (("bash", ["bash", "-ec"]), ("python", [sys.executable, "-c"])):
+        for block in blocks(language):
+            for old, new in texts.items():
+                block = block.replace(old, new)
+            if language == "bash":
+                block = pointed_at(block, server)
+            done = subprocess.run(
+                [*program, block], cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=120
+            )
+            assert done.returncode == 0, f"{block}\n{done.stderr}"
+            outputs.append(done.stdout)
+    server.unregister("page", "2.0")  # the page unregisters the first
     assert len(outputs) == 8
     predicted, models = outputs[0], outputs[-2]
     assert predicted.count("ms in the server") == 3
     assert "registered with 1 initial workers" in models
-    assert "x3d_xs 2.0 default ready" in models
+    assert "page 2.0 default ready" in models
     assert outputs[-1].strip() == "415 UnsupportedVideo"
 
 

@@ -21,7 +21,7 @@ from scripts.screenshots import choose_model, classify, open_demo, running_demo
 from serving.environment import REPOSITORY
 from serving.server import TorchServe
 from tests.support.archives import tiny_archive
-from tests.unit.clients.fake_server import running_fake
+from tests.support.fake_server import running_fake
 from video_action_client import VideoClient
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]

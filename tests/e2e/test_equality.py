@@ -22,8 +22,8 @@ from handlers.model.network import build_model
 from handlers.specs import ModelSpec, get_spec
 from handlers.video.recipe import recipe_tensor
 from serving.server import TorchServe
-from tests.conftest import CORPUS
 from tests.support.archives import package
+from tests.support.paths import CORPUS
 from tests.support.traffic import Client, variant
 
 pytestmark = pytest.mark.e2e
@@ -51,9 +51,7 @@ def files(spec: str, every: int) -> list[str]:
 
 def archive(spec: str, store: Path) -> Path:
     """The spec with random weights, as packaged, but for rotation: the recipe ignores it."""
-    packaged = store / f"recipe_{spec}.mar"
-    if not packaged.exists():
-        package(spec, store, "--seed", "7", "--name", packaged.stem)
+    packaged = package(spec, store, "--seed", "0")
     return variant(packaged, f"equal_{spec}", settings={"autorotate": "false"})
 
 

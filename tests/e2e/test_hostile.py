@@ -9,9 +9,9 @@ import psutil
 import pytest
 
 from serving.server import TorchServe
-from tests.conftest import CORPUS
 from tests.support.decoding import wait_until
 from tests.support.hostile import CANARY_PATH, calling_files, costly_files
+from tests.support.paths import CORPUS
 from tests.support.traffic import Answer, Client, LogMark
 
 pytestmark = pytest.mark.e2e

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from serving.server import TorchServe
-from tests.conftest import REPOSITORY
+from tests.support.paths import REPOSITORY
 from tests.support.videos import VideoPlan, make_video
 
 _PAGE = (REPOSITORY / "docs" / "protocol.md").read_text()

@@ -30,7 +30,7 @@ from handlers.request.wire import render_reply
 from handlers.single_pathway_handler import SinglePathwayHandler
 from handlers.specs import get_spec
 from handlers.video.sampling import VideoReport, Window
-from tests.conftest import REPOSITORY
+from tests.support.paths import REPOSITORY
 
 SPEC = get_spec("x3d_xs")
 LABELS = ("jump", "run", "sit")

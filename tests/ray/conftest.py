@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks.ray_cluster import TwoNodes
 from benchmarks.ray_cluster import two_nodes as start_two_nodes
-from tests.e2e.bulk_support import make_videos
 from tests.support.archives import package
+from tests.support.bulk import make_videos
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ import pytest
 
 from benchmarks.ray_cluster import TwoNodes
 from bulk.shards import JOURNAL
-from tests.e2e.bulk_support import (
-    REPOSITORY,
+from tests.support.bulk import (
     command,
     make_videos,
     rows_of,
@@ -21,6 +20,7 @@ from tests.e2e.bulk_support import (
     unfinished_rows,
     wait_until,
 )
+from tests.support.paths import REPOSITORY
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

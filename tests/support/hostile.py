@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Mapping
 
+from tests.support.paths import CORPUS
 from tests.support.videos import VideoPlan, make_video
 
 LISTENER_PORT = 18473
@@ -12,6 +14,14 @@ LISTENER_PORT = 18473
 
 CANARY_PATH = "/srv/canaries/.canary/secret.txt"
 """What they try to read; likewise."""
+
+
+def corpus_classes() -> dict[str, str]:
+    """The shared corpus's hostile files -> `ok`, `4xx` or `either`; empty where it is missing."""
+    path = CORPUS / "hostile" / "expected.json"
+    if not path.is_file():
+        return {}
+    return {name: str(entry["expect"]) for name, entry in json.loads(path.read_text()).items()}
 
 
 def calling_files() -> Mapping[str, bytes]:

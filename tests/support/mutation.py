@@ -1,11 +1,42 @@
-"""Damaged copies of video files, the same for the same seed."""
+"""Small video files, and damaged copies of them, the same for the same seed."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
+
+from tests.support.paths import CORPUS
+from tests.support.videos import VideoPlan, make_video
 
 _HEADER_BYTES = 600  # where most containers keep their tables
+_SMALL = VideoPlan(num_frames=20, width=96, height=80)
+_SEED_BYTES = 200_000  # of the corpus's files, the largest taken
+
+
+def _made_here() -> list[bytes]:
+    plans = (
+        _SMALL,
+        replace(_SMALL, container="matroska"),
+        replace(_SMALL, container="mpegts"),
+        replace(_SMALL, container="flv"),
+        replace(_SMALL, container="h264"),
+        replace(_SMALL, codec="mpeg4", container="avi", b_frames=0),
+        replace(_SMALL, codec="mpeg4"),
+        replace(_SMALL, codec="mjpeg", container="avi", pix_fmt="yuvj420p", b_frames=0),
+        replace(_SMALL, codec="libvpx-vp9", container="webm", b_frames=0, options={"cpu-used": "8"}),
+        replace(_SMALL, codec="mpeg2video", container="mpegts"),
+        replace(_SMALL, codec="gif", container="gif", pix_fmt="rgb8", b_frames=0),
+        replace(_SMALL, codec="wmv2", container="asf", b_frames=0),
+        replace(_SMALL, codec="ffv1", container="nut", b_frames=0),
+    )
+    return [make_video(plan) for plan in plans]
+
+
+def seed_files() -> list[bytes]:
+    """A small video of each container and codec family, and what is small in the shared corpus."""
+    paths = [path for name in ("made", "real") for path in sorted((CORPUS / name).glob("*"))] if CORPUS.is_dir() else []
+    return _made_here() + [path.read_bytes() for path in paths if 0 < path.stat().st_size < _SEED_BYTES]
 
 
 def mutate(seeds: Sequence[bytes], number: int) -> bytes:

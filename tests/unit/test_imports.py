@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import handlers
-from tests.conftest import REPOSITORY
+from tests.support.paths import REPOSITORY
 
 PACKAGE = Path(handlers.__file__).parent
 MODULES = sorted(

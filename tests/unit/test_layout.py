@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.support.paths import REPOSITORY
 
 # In the order of dependence: a package may import those in lines above its own. Tests may import everything.
 LAYERS = (

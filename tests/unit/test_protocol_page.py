@@ -8,7 +8,7 @@ from dataclasses import fields
 from handlers.errors import REQUEST_ERRORS
 from handlers.limits import Limits
 from handlers.request.options import OPTIONS, OptionSpec
-from tests.conftest import REPOSITORY
+from tests.support.paths import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "protocol.md").read_text()
 _BOUNDS = {"num_classes": "the number of classes", "max_windows": "the limit max_windows"}

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from av.video.frame import PictureType
 
-from tests.support.archives import REPOSITORY
+from tests.support.paths import REPOSITORY
 from tests.support.videos import PLANS, VideoPlan, decode_indices, frame_index, index_frame, make_video
 
 

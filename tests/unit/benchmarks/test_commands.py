@@ -11,7 +11,7 @@ import torch
 from benchmarks import gpu, machine
 from benchmarks.results import write_result
 from scripts import benchmark
-from tests.unit.benchmarks.results import make_result
+from tests.support.benchmark_results import make_result
 
 
 def options(*argv: str) -> benchmark.BenchmarkOptions:

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.plots import latency_bars, write_plots
 from benchmarks.results import InvalidResult, check_result, read_result, write_result
 from benchmarks.table import markdown
-from tests.unit.benchmarks.results import make_result
+from tests.support.benchmark_results import make_result
 
 
 def test_round_trip(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks.targets import TARGETS, evaluate_targets
-from tests.unit.benchmarks.results import make_result, summary
+from tests.support.benchmark_results import make_result, summary
 
 Spoil = Callable[[dict[str, Any]], None]
 

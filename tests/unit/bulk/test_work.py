@@ -13,7 +13,7 @@ from bulk.outcomes import Outcome, ScoringOptions, outcome_of, parse_views
 from bulk.work import Batch, LoadedBatch, classify_batches, load_batch, make_batches, read_video
 from handlers.errors import InvalidOption, RequestError
 from handlers.video.sampling import Sampling
-from tests.unit.bulk.fakes import FakeClassifier, payload
+from tests.support.fake_bulk import FakeClassifier, payload
 
 
 def softmax(*logits: float) -> list[float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from handlers import errors as server_errors
-from tests.conftest import REPOSITORY
+from tests.support.paths import REPOSITORY
 from video_action_client import errors
 
 CLIENTS = Path(errors.__file__).parent

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.clients.conftest import KeyFile
-from tests.unit.clients.fake_server import Answer, Asked, FakeServer, in_turn, refusal
+from tests.support.fake_server import Answer, Asked, FakeServer, KeyFile, described, in_turn, refusal
 from video_action_client import VideoClient
 from video_action_client import keys as keys_module
 from video_action_client.errors import (
@@ -336,14 +335,6 @@ def test_a_key_file_that_is_just_being_rewritten_is_read_when_it_is_whole(
     with client_of(fake, token=None, key_file=path) as client:
         client.classify(b"v", model="m")
     assert len(pauses) == 3
-
-
-def described(version: str, status: str = "READY") -> dict[str, Any]:
-    return {
-        "modelName": "m", "modelVersion": version, "modelUrl": f"m{version}.mar", "minWorkers": 1, "maxWorkers": 1,
-        "batchSize": 1, "maxBatchDelay": 100, "responseTimeout": 120,
-        "workers": [{"id": "9000", "status": status, "pid": 7, "gpu": False}],
-    }  # fmt: skip
 
 
 def test_lists_all_versions_page_by_page(fake: FakeServer) -> None:

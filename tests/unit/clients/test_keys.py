@@ -13,15 +13,12 @@ import pytest
 
 from scripts.demo import key_file_in_use
 from serving import connection as repository_connection
-from tests.unit.clients.conftest import KeyFile
-from tests.unit.clients.fake_server import Asked, FakeServer, refusal
-from tests.unit.clients.test_grpc_client import FakeGrpc, Refused, fake_grpc
+from tests.support.fake_grpc import FakeGrpc, Refused
+from tests.support.fake_server import Asked, FakeServer, KeyFile, refusal
 from video_action_client import GrpcVideoClient, VideoClient
 from video_action_client.commands import connection
 from video_action_client.errors import InvalidKey, KeyUnavailable
 from video_action_client.keys import is_loopback
-
-__all__ = ["fake_grpc"]
 
 REFUSED = refusal(400, "InvalidKeyException")
 ELSEWHERE = "gpu-7.example"

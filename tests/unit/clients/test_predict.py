@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from scripts import models, predict
-from tests.unit.clients.fake_server import Answer, Asked, FakeServer, refusal
-from tests.unit.clients.test_http_client import described
+from tests.support.fake_server import Answer, Asked, FakeServer, described, refusal
 from video_action_client.commands import models as client_models
 from video_action_client.commands import predict as client_predict
 

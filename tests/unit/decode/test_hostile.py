@@ -2,116 +2,41 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from handlers.decode.processes import ProcessDecodeService
 from handlers.errors import UnsupportedVideo
 from handlers.limits import Limits
 from handlers.specs import get_spec
-from tests.conftest import CORPUS, REPOSITORY
-from tests.support.decoding import MIB, Outcome, decode, decode_all, memory_bytes, reset_peak
-from tests.support.hostile import CANARY_PATH, LISTENER_PORT, calling_files, costly_files
+from tests.support.decoding import decode
+from tests.support.guarded import Guarded, check, guarded_service, listening
+from tests.support.hostile import CANARY_PATH, calling_files, corpus_classes, costly_files
+from tests.support.paths import CORPUS, REPOSITORY
 from tests.support.videos import VideoPlan, make_video
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads /proc, which only Linux has")
 
 SPEC = get_spec("x3d_xs")
-MOST_SEC = 5.0
-MOST_BYTES = 500 * MIB
-
-CLASSES: dict[str, str] = (
-    {name: entry["expect"] for name, entry in json.loads((CORPUS / "hostile" / "expected.json").read_text()).items()}
-    if (CORPUS / "hostile" / "expected.json").is_file()
-    else {}
-)
-LARGEST = ("real/xo_portrait_4k60.mp4", "made/g_4096x2160_3f.mp4")
-
-
-@dataclass(frozen=True, slots=True)
-class Guarded:
-    """A service of one process, with what that process held when it was idle, and a good video's answer."""
-
-    service: ProcessDecodeService
-    idle_bytes: int
-    good: bytes
-    expected: Outcome
 
 
 @pytest.fixture(scope="module")
 def guarded(h264_video: bytes) -> Iterator[Guarded]:
-    service = ProcessDecodeService(SPEC, Limits(), processes=1)
-    idle = memory_bytes(service.process_ids()[0], "VmRSS")
-    yield Guarded(service, idle, h264_video, decode(service, h264_video))
-    service.close()
+    with guarded_service(SPEC, h264_video) as service:
+        yield service
 
 
 @pytest.fixture(scope="module")
 def callers() -> Iterator[list[str]]:
-    """Whoever connects to the port that hostile files name. A canary lies where they look, if it can be put there."""
-    seen: list[str] = []
-    canary = Path(CANARY_PATH)
-    made = not canary.parent.parent.exists() and os.access(canary.anchor, os.W_OK)
-    if made:
-        canary.parent.mkdir(parents=True)
-        canary.write_text("the canary")
-    with socket.create_server(("127.0.0.1", LISTENER_PORT)) as listener:
-        thread = threading.Thread(target=_accept, args=(listener, seen), daemon=True)
-        thread.start()
+    with listening() as seen:
         yield seen
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join()
-    if made:
-        shutil.rmtree(canary.parent.parent)
-
-
-def _accept(listener: socket.socket, seen: list[str]) -> None:
-    while True:
-        try:
-            connection, address = listener.accept()
-        except OSError:
-            return
-        seen.append(str(address))
-        connection.close()
-
-
-def check(guarded: Guarded, payload: bytes) -> Outcome:
-    """The file's outcome, with everything that holds for every file: time, memory, the process, its successor."""
-    pid = guarded.service.process_ids()[0]
-    reset_peak(pid)
-    outcome, after = decode_all(guarded.service, [payload, guarded.good])
-    assert guarded.service.process_ids() == [pid], "the decoding process had to be replaced"
-    assert outcome.seconds < MOST_SEC
-    assert memory_bytes(pid, "VmHWM") < guarded.idle_bytes + MOST_BYTES
-    assert after.error is None
-    np.testing.assert_array_equal(after.views[0], guarded.expected.views[0])
-    assert outcome.status in ("ok", "4xx"), outcome.error
-    if outcome.error is not None:
-        assert "Too many open files" not in outcome.error.message, "something was opened that had to be open before"
-        assert not re.search(r"(?<!\w)/\w+/|\.py|0x[0-9a-f]{6}|Traceback", outcome.error.message)
-    return outcome
-
-
-@pytest.mark.corpus
-@pytest.mark.skipif(not CLASSES, reason="the shared video corpus is not on this machine")
-@pytest.mark.parametrize("name", sorted(CLASSES) or ["(no corpus)"])
-def test_hostile_file_of_the_corpus(guarded: Guarded, callers: list[str], name: str) -> None:
-    outcome = check(guarded, (CORPUS / "hostile" / name).read_bytes())
-    if CLASSES[name] != "either":
-        assert outcome.status == CLASSES[name], outcome.error
-    assert callers == []
 
 
 @pytest.mark.parametrize("name", sorted(calling_files()))
@@ -126,16 +51,6 @@ def test_file_that_calls_out(guarded: Guarded, callers: list[str], name: str) ->
 @pytest.mark.parametrize("name", sorted(costly_files()))
 def test_file_that_declares_more_than_it_holds(guarded: Guarded, name: str) -> None:
     check(guarded, costly_files()[name])
-
-
-@pytest.mark.parametrize("name", LARGEST)
-def test_largest_ordinary_videos_fit(guarded: Guarded, corpus: Path, name: str) -> None:
-    pid = guarded.service.process_ids()[0]
-    reset_peak(pid)
-    outcome = decode(guarded.service, (corpus / name).read_bytes())
-    assert outcome.error is None
-    assert guarded.service.process_ids() == [pid]
-    assert memory_bytes(pid, "VmHWM") < guarded.idle_bytes + MOST_BYTES
 
 
 @pytest.mark.parametrize("change", [False, True], ids=["from the start", "in mid-stream"])
@@ -211,7 +126,7 @@ def test_the_decoding_process_opens_nothing(h264_video: bytes, tmp_path: Path) -
     files = {"good.mp4": h264_video, **calling_files(), **costly_files()}
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
-    hostile = [str(CORPUS / "hostile" / name) for name in sorted(CLASSES)]
+    hostile = [str(CORPUS / "hostile" / name) for name in sorted(corpus_classes())]
     log = tmp_path / "calls.log"
     command = ["strace", "-f", "-qq", "-s", "300", "-e", f"trace={CALLS}", "-o", str(log), sys.executable, "-c", TRACED]
     done = subprocess.run(

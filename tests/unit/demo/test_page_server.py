@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from demo.uploads import UploadLimits
-from tests.unit.clients.fake_server import running_fake
+from tests.support.fake_server import running_fake
 from video_action_client import VideoClient
 
 LIMITS = UploadLimits(max_upload_bytes=100_000, max_stored_bytes=700_000, max_stored_files=3, max_under_way=2)

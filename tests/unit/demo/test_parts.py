@@ -14,9 +14,8 @@ import pytest
 from demo import html
 from demo.requests import Form, ask, curl_line
 from scripts.demo import DemoError, archives
-from tests.conftest import REPOSITORY
-from tests.unit.clients.conftest import KeyFile
-from tests.unit.clients.fake_server import FakeServer
+from tests.support.fake_server import FakeServer, KeyFile
+from tests.support.paths import REPOSITORY
 from video_action_client import Prediction, Timeline, VideoClient, text
 
 

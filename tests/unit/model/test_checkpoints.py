@@ -17,8 +17,8 @@ from handlers.model.network import build_model
 from handlers.specs import get_spec
 from serving.weights import random_weights
 from tests.golden.dialects import LAYOUTS, Golden, clip, goldens, weights
+from tests.support.paths import DIALECTS
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "dialects"
 Tensors = dict[str, torch.Tensor]
 
 
@@ -71,10 +71,11 @@ def test_answers_are_the_original_models(golden: Golden, tmp_path: Path) -> None
         torch.testing.assert_close(logits.softmax(dim=1).double(), expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the full listings of the other ecosystems' keys are not in a clone")
+@pytest.mark.dialects
+@pytest.mark.skipif(not DIALECTS.is_dir(), reason="the full listings of the other ecosystems' keys are not in a clone")
 def test_generated_layouts_are_the_recorded_ones() -> None:
-    recorded = {("mmaction2", "x3d_s"): json.loads((SHARED / "mmaction2_x3d.json").read_text())["state_dict"]}
-    for name, entry in json.loads((SHARED / "pyslowfast.json").read_text()).items():
+    recorded = {("mmaction2", "x3d_s"): json.loads((DIALECTS / "mmaction2_x3d.json").read_text())["state_dict"]}
+    for name, entry in json.loads((DIALECTS / "pyslowfast.json").read_text()).items():
         recorded["pyslowfast", name] = entry["state_dict"]
     assert LAYOUTS.keys() == recorded.keys()
     for key, shapes in LAYOUTS.items():

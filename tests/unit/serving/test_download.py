@@ -19,7 +19,7 @@ from handlers.specs import get_spec
 from serving.download import DownloadError, fetch
 from serving.weights import checkpoint_weights, published_weights, random_weights
 from serving.weights_cache import cache_path, cached
-from tests.conftest import REPOSITORY
+from tests.support.paths import REPOSITORY
 
 BODY = bytes(range(256)) * 9000  # 2.3 MB: more than one block
 DIGEST = hashlib.sha256(BODY).hexdigest()

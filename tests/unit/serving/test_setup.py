@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from handlers.version import __version__
+from handlers import __version__
 from scripts import _quickstart
 from scripts._quickstart import QuickstartError, build, curl_line, have_archive, holds_these_handlers
 from serving import install

@@ -1,9 +1,8 @@
-"""What is wrong with real videos, and the defined answer to each: made here from scratch, then the shared corpus's."""
+"""What is wrong with real videos, and the defined answer to each: made here from scratch."""
 
 from __future__ import annotations
 
 import io
-import json
 import struct
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -21,7 +20,6 @@ from handlers.specs import get_spec
 from handlers.video.packet_plan import PacketTable, PlanCheck, PlanMismatch, PlannedClip
 from handlers.video.sampling import Sampling, Window
 from handlers.video.view_reader import VideoReader
-from tests.conftest import CORPUS
 from tests.support.decoding import Outcome, decode, shown_indices
 from tests.support.videos import PLANS, VideoPlan, make_video
 
@@ -323,47 +321,3 @@ def documented(frames: list[NDArray[np.uint8]], count: int) -> NDArray[np.float3
     top, left = round((size[0] - SPEC.crop_size) / 2.0), round((size[1] - SPEC.crop_size) / 2.0)
     crop: NDArray[np.float32] = clip[..., top : top + SPEC.crop_size, left : left + SPEC.crop_size].numpy()
     return crop
-
-
-# The shared corpus ----------------------------------------------------------------------------------------------------
-
-FAULTS = "adgmnrtxz"
-"""Prefixes of the corpus's files with something wrong: sound, duration, geometry, metadata, count, rotation, time."""
-REFUSED = {
-    "z_trunc_moov_cut.mp4": "UnsupportedVideo",
-    "z_trunc_no_moov.mp4": "UndecodableVideo",
-    "x_ftyp_only.mp4": "UndecodableVideo",
-}
-"""Every other x_ file but the polyglot is UnsupportedVideo."""
-WARNED = ("z_corrupt_2000_early.mp4",)
-"""Damaged within the clip, so that the recipe gives nothing; the default answers with the frames before the damage."""
-
-
-def corpus_faults() -> list[str]:
-    folder = CORPUS / "made"
-    return sorted(path.name for path in folder.iterdir() if path.name[0] in FAULTS) if folder.is_dir() else []
-
-
-@pytest.fixture(scope="module")
-def reference(corpus: Any) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((corpus / "reference.json").read_text())
-    return content
-
-
-@pytest.mark.corpus
-@pytest.mark.skipif(not corpus_faults(), reason="the shared video corpus is not on this machine")
-@pytest.mark.parametrize("name", corpus_faults() or ["(no corpus)"])
-def test_fault_of_the_corpus(read: Callable[..., Outcome], reference: dict[str, Any], name: str) -> None:
-    outcome = read((CORPUS / "made" / name).read_bytes(), autorotate=False)
-    if name in REFUSED or (name.startswith("x_") and name != "x_mp4_mkv_polyglot.mp4"):
-        assert outcome.type == REFUSED.get(name, "UnsupportedVideo"), outcome.error
-        return
-    assert outcome.error is None, outcome.error
-    assert outcome.report is not None
-    assert bool(outcome.report.warnings) == (name in WARNED)
-    assert outcome.report.frames_decoded > 0
-    recipe = reference[f"made/{name}"].get(SPEC.name, {})
-    if "tensor" in recipe and f"made/{name}" not in reference["_thread_dependent"]:
-        numel = int(np.prod(recipe["tensor"]["shape"]))
-        at = np.random.RandomState(20240501).randint(0, numel, 64)
-        np.testing.assert_allclose(outcome.views[0][0].reshape(-1)[at], recipe["tensor"]["samples"], atol=1.1e-4)

@@ -1,20 +1,27 @@
+"""The scripted servers, key files and answers of the tests of clients and of the demo page."""
+
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.unit.clients.fake_server import FakeServer, running_fake
-
-KeyFile = Callable[..., Path]
+from tests.support.fake_grpc import FakeGrpc, running_fake_grpc
+from tests.support.fake_server import FakeServer, KeyFile, running_fake
 
 
 @pytest.fixture
 def fake() -> Iterator[FakeServer]:
     with running_fake() as server:
+        yield server
+
+
+@pytest.fixture
+def fake_grpc() -> Iterator[FakeGrpc]:
+    with running_fake_grpc() as server:
         yield server
 
 

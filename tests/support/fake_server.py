@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 
@@ -28,6 +29,9 @@ class Asked:
 Answer = tuple[int, Any]
 Answerer = Callable[[Asked], Answer]
 
+KeyFile = Callable[..., Path]
+"""The fixture `write_keys`: writes a key file as TorchServe does, and says where."""
+
 
 @dataclass
 class FakeServer:
@@ -40,6 +44,15 @@ class FakeServer:
 
 def refusal(code: int, type: str, message: str = "no") -> Answer:
     return code, {"code": code, "type": type, "message": message}
+
+
+def described(version: str, status: str = "READY") -> dict[str, Any]:
+    """TorchServe's description of version `version` of the model `m`, whose one worker has that status."""
+    return {
+        "modelName": "m", "modelVersion": version, "modelUrl": f"m{version}.mar", "minWorkers": 1, "maxWorkers": 1,
+        "batchSize": 1, "maxBatchDelay": 100, "responseTimeout": 120,
+        "workers": [{"id": "9000", "status": status, "pid": 7, "gpu": False}],
+    }  # fmt: skip
 
 
 def in_turn(*answers: Answer) -> Answerer:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from bulk.shards import JOURNAL, read_manifest, read_rows
+from tests.support.paths import REPOSITORY
 from tests.support.videos import VideoPlan, make_video
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 _DISTINCT = 24
 
 
