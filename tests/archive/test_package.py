@@ -184,7 +184,6 @@ def test_every_entry_is_stored_and_dated_alike(built: Path) -> None:
         assert {entry.flag_bits & 0x08 for entry in archive.infolist()} == {0}
 
 
-@pytest.mark.slow
 def test_same_inputs_give_the_same_bytes(built: Path, tmp_path: Path) -> None:
     subprocess.run(
         _command(tmp_path, "x3d_xs", "--weights", "random", "--seed", "3"),

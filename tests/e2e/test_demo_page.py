@@ -24,7 +24,7 @@ from tests.support.archives import tiny_archive
 from tests.support.fake_server import running_fake
 from video_action_client import VideoClient
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = pytest.mark.browser
 
 # Tells the page's own process apart: whom did it try to reach?
 AUDIT = """
