@@ -67,6 +67,8 @@ class RequestError(PackageError):
     """One request failed. `status` is its HTTP status; the class name is its `type` on the wire."""
 
     status: ClassVar[HTTPStatus] = HTTPStatus.SERVICE_UNAVAILABLE
+    refusal: tuple[str, dict[str, float | str]] | None = None
+    """Code and values of a video's refusal (`handlers.video.refusals`); None for any other error."""
 
     @property
     def type(self) -> str:

@@ -18,15 +18,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Never, get_args
 
-from handlers.errors import REQUEST_ERRORS, RequestError
+from handlers.errors import RequestError
+from handlers.video.codecs import DECODERS
 from handlers.video.packet_plan import MismatchReason
+from handlers.video.refusals import REFUSALS, WARNINGS, UnknownRefusal, Values, refusal_of, refused
 from handlers.video.sampling import Sampling, VideoReport
 
 MAX_MESSAGE_BYTES = 64 * 1024
-MAX_TEXT_CHARS = 1000
-_MAX_WARNINGS = 16
 _MAX_COUNT = 2**31
 _MAX_SECONDS = 1e12
+_CODECS = (*DECODERS, "av1")
+_CODE_OF_WARNING = {sentence: code for code, sentence in WARNINGS.items()}
 _LENGTH = struct.Struct("!I")
 
 
@@ -85,31 +87,29 @@ class JobDone:
 
 @dataclass(frozen=True, slots=True)
 class JobFailed:
-    """The job ended with a request's error; `error` is the name of its class."""
+    """The job ended with a refusal of `handlers.video.refusals`: its code and its values, no text."""
 
-    error: str
-    text: str
+    code: str
+    values: Values
 
     @classmethod
     def of(cls, error: RequestError) -> JobFailed:
-        return cls(error.type, printable(error.message))
+        return cls(*refusal_of(error))
 
     def to_error(self) -> RequestError:
-        return REQUEST_ERRORS[self.error](self.text)
+        return refused(self.code, **self.values)
 
 
 ToProcess = StartJob | SlotFreed
 FromProcess = Ready | WindowsCounted | WindowDone | JobDone | JobFailed
 
 
-def printable(text: str) -> str:
-    """The text as one line that fits into a message."""
-    return "".join(char if char.isprintable() else "?" for char in text[:MAX_TEXT_CHARS])
-
-
 def encode(message: ToProcess | FromProcess) -> bytes:
     """The message as it travels: a length in four bytes, then JSON."""
-    body = json.dumps({"kind": type(message).__name__, **asdict(message)}).encode()
+    content = asdict(message)
+    if isinstance(message, JobDone):
+        content["report"]["warnings"] = [_CODE_OF_WARNING[sentence] for sentence in message.report.warnings]
+    body = json.dumps({"kind": type(message).__name__, **content}).encode()
     return _LENGTH.pack(len(body)) + body
 
 
@@ -190,9 +190,11 @@ def parse_from_process(body: bytes) -> FromProcess:
     elif kind == JobDone.__name__:
         message = JobDone(_report(reader.mapping("report")))
     elif kind == JobFailed.__name__:
-        message = JobFailed(reader.text("error"), reader.text("text"))
-        if message.error not in REQUEST_ERRORS:
-            raise MalformedMessage("an unknown error")
+        message = JobFailed(reader.choice("code", tuple(REFUSALS)), reader.mapping("values"))
+        try:
+            message.to_error()
+        except (UnknownRefusal, TypeError) as error:
+            raise MalformedMessage("a refusal that is none") from error
     else:
         raise MalformedMessage("an unknown kind of message")
     reader.check_all_read()
@@ -210,12 +212,12 @@ def _report(content: dict[str, Any]) -> VideoReport:
         width=reader.integer("width"),
         height=reader.integer("height"),
         fps=reader.optional_number("fps"),
-        codec=reader.text("codec"),
+        codec=reader.choice("codec", _CODECS),
         frames_decoded=reader.integer("frames_decoded"),
         decode_ms=reader.number("decode_ms"),
         transform_ms=reader.number("transform_ms"),
         plan_fallback=reader.optional_choice("plan_fallback", get_args(MismatchReason)),
-        warnings=reader.texts("warnings"),
+        warnings=tuple(WARNINGS[code] for code in reader.choices("warnings", tuple(WARNINGS))),
     )
     assert {field.name for field in fields(VideoReport)} == reader.names, "a field of the report is not read"
     reader.check_all_read()
@@ -259,29 +261,27 @@ class _Fields:
             return None
         return self.number(name)
 
-    def text(self, name: str) -> str:
-        return _checked_text(self._take(name))
+    def choice(self, name: str, choices: Sequence[str]) -> str:
+        value = self._take(name)
+        if not isinstance(value, str) or value not in choices:
+            raise MalformedMessage(f"{name} is not known")
+        return value
 
     def optional_choice(self, name: str, choices: Sequence[str]) -> str | None:
-        value = self._take(name)
-        if value is not None and value not in choices:
-            raise MalformedMessage(f"{name} is not known")
-        return next((choice for choice in choices if choice == value), None)
+        if self._content.get(name, "") is None:
+            self._take(name)
+            return None
+        return self.choice(name, choices)
 
-    def texts(self, name: str) -> tuple[str, ...]:
+    def choices(self, name: str, choices: Sequence[str]) -> tuple[str, ...]:
+        """Some of these, each at most once."""
         value = self._take(name)
-        if not isinstance(value, list) or len(value) > _MAX_WARNINGS:
-            raise MalformedMessage(f"{name} is no short list")
-        return tuple(_checked_text(entry) for entry in value)
+        if not isinstance(value, list) or len(value) > len(choices) or any(entry not in choices for entry in value):
+            raise MalformedMessage(f"{name} is not a list of what is known")
+        return tuple(value)
 
     def mapping(self, name: str) -> dict[str, Any]:
         value = self._take(name)
         if not isinstance(value, dict):
             raise MalformedMessage(f"{name} is no object")
         return value
-
-
-def _checked_text(value: object) -> str:
-    if not isinstance(value, str) or len(value) > MAX_TEXT_CHARS or not value.isprintable():
-        raise MalformedMessage("text that is too long or cannot be printed")
-    return value

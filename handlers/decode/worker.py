@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 
 from handlers.decode.messages import Channel, JobDone, JobFailed, Ready, SlotFreed, StartJob, WindowDone, WindowsCounted
 from handlers.decode.shared_slots import Slots
-from handlers.errors import InternalError, RequestError, UndecodableVideo
+from handlers.errors import RequestError
 from handlers.limits import Limits
 from handlers.specs import ModelSpec, get_spec
 from handlers.video.ffmpeg import cap_allocations, import_lazy_parts
+from handlers.video.refusals import refused
 from handlers.video.sampling import Sampling
 from handlers.video.view_reader import VideoReader
 
@@ -75,9 +76,9 @@ class Worker:
         except RequestError as error:
             answer = JobFailed.of(error)
         except MemoryError:
-            answer = JobFailed.of(UndecodableVideo("decoding this video needs more memory than is allowed"))
-        except Exception as error:  # noqa: BLE001  whatever untrusted bytes provoke is that request's failure
-            answer = JobFailed.of(InternalError(f"decoding failed unexpectedly: {type(error).__name__}"))
+            answer = JobFailed.of(refused("memory"))
+        except Exception:  # noqa: BLE001  whatever untrusted bytes provoke is that request's failure
+            answer = JobFailed.of(refused("unexpected"))
         payload.release()
         gc.collect()  # pictures in reference cycles would count against the memory of the jobs to come
         if mapped is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from handlers.errors import UnsupportedVideo
+from handlers.video.refusals import refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +97,6 @@ _KINDS: tuple[tuple[Callable[[memoryview], bool], Container], ...] = (
 DEMUXERS = tuple(container.demuxer for _, container in _KINDS)
 """FFmpeg's names of every allowed container."""
 
-_NAMES = (
-    "MP4/MOV/3GP, Matroska/WebM, AVI, FLV, MPEG-TS/PS, GIF (animated), ASF/WMV, NUT, Y4M "
-    "or a raw H.264, HEVC, AV1 or MPEG-4 stream"
-)
 _HEAD_BYTES = 5 * _M2TS_PACKET + 4
 
 
@@ -110,4 +106,4 @@ def identify(payload: bytes | memoryview) -> Container:
     for matches, container in _KINDS:
         if matches(head):
             return container
-    raise UnsupportedVideo(f"this is not a video file that can be decoded here; allowed: {_NAMES}")
+    raise refused("container")

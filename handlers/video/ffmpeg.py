@@ -19,8 +19,8 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 
-from handlers.errors import UndecodableVideo
 from handlers.limits import Limits
+from handlers.video.refusals import refused
 
 _PADDING_BYTES = 2**20
 
@@ -75,9 +75,9 @@ def av_errors() -> Iterator[None]:
     try:
         yield
     except MemoryError as error:
-        raise UndecodableVideo("decoding this video needs more memory than is allowed") from error
+        raise refused("memory") from error
     except av.error.FFmpegError as error:
-        raise UndecodableVideo(f"this video cannot be decoded: {error.strerror or 'its data is invalid'}") from error
+        raise refused("ffmpeg", errno=abs(error.errno or 0)) from error
 
 
 def display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:

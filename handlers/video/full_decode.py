@@ -12,9 +12,10 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
-from handlers.errors import EmptyClip, UndecodableVideo, VideoTooLong
+from handlers.errors import UndecodableVideo
 from handlers.video.clip_events import ClipDone, ClipsPlanned, Event, PickedFrame
 from handlers.video.packet_plan import places_of
+from handlers.video.refusals import WARNINGS, refused
 from handlers.video.wanted_windows import WantedWindows
 
 _REORDER_FRAMES = 32  # more than any codec here may delay a frame: H.264 and HEVC allow 16
@@ -52,14 +53,14 @@ class FullDecode:
                 yield ClipDone(order.pop(0))
             if not order:
                 return
-        raise UndecodableVideo("the video decodes differently each time; it is damaged")
+        raise refused("unstable")
 
     def _raise_empty(self, stamps: list[int | None]) -> None:
         if not stamps and self._wanted.seek_target() is None:
-            raise UndecodableVideo("no frame could be decoded from this video")
+            raise refused("no_frame")
         windows = self._wanted.windows
         start, end = float(windows[0][1].start_sec), float(windows[-1][1].end_sec)
-        raise EmptyClip(f"the video has no frame between {start:.3f} s and {end:.3f} s")
+        raise refused("empty_part", start=start, end=end)
 
     def _output_stamps(self) -> list[int | None]:
         """Each output frame's timestamp, in output order, until the windows' end; made up from the rate if missing."""
@@ -70,12 +71,12 @@ class FullDecode:
         inside = past_end = 0
         for number, frame in enumerate(self._decode_all()):
             if number >= limits.max_packets:
-                raise VideoTooLong(f"more than {limits.max_packets} frames lie before the part asked for")
+                raise refused("frames_before", allowed=limits.max_packets)
             stamp = file.origin + math.floor(number * step) if file.kind.elementary else frame.pts
             past_end += stamp is not None and stamp >= end
             inside += stamp is None or stamp >= first
             if inside > most_inside:
-                raise VideoTooLong(f"more than {most_inside} frames lie in the part asked for")
+                raise refused("frames_inside", allowed=most_inside)
             if past_end > (_REORDER_FRAMES if file.stamps_follow_decoding else 0):
                 break
             stamps.append(stamp)
@@ -94,4 +95,4 @@ class FullDecode:
                 yield from self._file.decode(packet)
             yield from self._file.decode(None)
         except UndecodableVideo:
-            self._file.warn("the video is damaged; what was decoded before the damage was used")
+            self._file.warn(WARNINGS["damaged"])

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from handlers.errors import UndecodableVideo, UnsupportedVideo
+from handlers.errors import UndecodableVideo
 from handlers.video.clip_events import ClipDone, ClipsPlanned, Event, PickedFrame
 from handlers.video.h264 import NonReferenceTest, non_reference_test
 from handlers.video.packet_plan import PacketTable, PlanCheck, PlanMismatch, PlannedClip
+from handlers.video.refusals import refused
 from handlers.video.video_file import VideoFile
 from handlers.video.wanted_windows import WantedWindows
 
@@ -37,7 +38,7 @@ class PlannedDecode:
         table, kept = scan_packets(file, self._wanted.bounds()[1], seek_to=seek_to)
         table.check_plannable()
         if file.kind.demuxer == "gif" and len(table.pts) < 2:
-            raise UnsupportedVideo("a still image is not a video; an animated GIF is")
+            raise refused("still_image")
         clips = self._wanted.plan(table.shown())
         if not clips:
             raise PlanMismatch("empty_window")

@@ -25,10 +25,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from handlers.errors import EmptyClip, InvalidOption, UndecodableVideo, UnsupportedVideo
+from handlers.errors import EmptyClip, UndecodableVideo, UnsupportedVideo
 from handlers.limits import Limits
 from handlers.specs import ModelSpec
 from handlers.video.containers import identify
+from handlers.video.refusals import refused
 from handlers.video.sampling import Sampling, VideoReport, Window, WindowViews
 from handlers.video.windows import count_windows, needs_duration, plan_windows
 
@@ -51,9 +52,7 @@ class EncodedVideoReader:
         """How many windows `windows` will look at; raises InvalidOption when there are more than allowed."""
         count = count_windows(sampling, self._spec, self._spread_over(sampling))
         if count > self._limits.max_windows:
-            raise InvalidOption(
-                f"this request asks for {count} windows; at most {self._limits.max_windows} are allowed"
-            )
+            raise refused("windows", windows=count, allowed=self._limits.max_windows)
         return count
 
     def _spread_over(self, sampling: Sampling) -> Fraction | None:

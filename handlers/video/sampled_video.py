@@ -16,13 +16,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
-from handlers.errors import EmptyClip, InvalidOption, VideoTooLong
 from handlers.limits import Limits
 from handlers.specs import ModelSpec
 from handlers.video.clip_events import ClipDone, ClipsPlanned, Event
 from handlers.video.full_decode import FullDecode
 from handlers.video.packet_plan import MismatchReason, PlanMismatch
 from handlers.video.planned_decode import PlannedDecode, scan_packets
+from handlers.video.refusals import refused
 from handlers.video.sampling import Sampling, VideoReport
 from handlers.video.video_file import VideoFile
 from handlers.video.wanted_windows import WantedWindows
@@ -87,17 +87,13 @@ class SampledVideo:
         self._duration = self._duration or self._spread_over
         wanted = count_windows(sampling, self._spec, self._spread_over)
         if wanted > self._limits.max_windows:
-            raise InvalidOption(
-                f"this request asks for {wanted} windows; at most {self._limits.max_windows} are allowed"
-            )
+            raise refused("windows", windows=wanted, allowed=self._limits.max_windows)
         self._counted = sampling, wanted
         return wanted
 
     def _check_length(self, duration: Fraction | None) -> None:
         if duration is not None and duration > self._limits.max_video_sec:
-            raise VideoTooLong(
-                f"the video lasts {float(duration):.1f} s; at most {self._limits.max_video_sec:g} s are allowed"
-            )
+            raise refused("duration", duration=float(duration), allowed=self._limits.max_video_sec)
 
     def _sampling_duration(self) -> Fraction:
         """Seconds over which several windows are spread: the stream's own, else up to the last frame's timestamp.
@@ -112,7 +108,7 @@ class SampledVideo:
             return len(table.pts) / self.file.frame_rate
         shown = table.shown()
         if not shown:
-            raise EmptyClip("this video holds no frame")
+            raise refused("empty_video")
         return max(shown[-1] - self.file.origin, 0) * self.file.time_base
 
 

@@ -15,19 +15,14 @@ import av
 from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
 
-from handlers.errors import DecodeTimeout, FrameTooLarge, UndecodableVideo, UnsupportedVideo, VideoTooLong
+from handlers.errors import UndecodableVideo
 from handlers.limits import Limits
+from handlers.video.codecs import DECODERS
 from handlers.video.containers import Container, identify
 from handlers.video.ffmpeg import Complaints, ReadOnlyFile, av_errors
 from handlers.video.picture import FrameConverter, Picture
+from handlers.video.refusals import refused
 from handlers.video.sampling import VideoReport
-
-DECODERS = (
-    *("h264", "hevc", "vp8", "vp9", "libdav1d", "av1"),
-    *("mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v2", "msmpeg4", "h263", "flv", "mjpeg"),
-    *("wmv1", "wmv2", "wmv3", "vc1", "gif", "ffv1", "rawvideo"),
-)
-"""FFmpeg's names of every allowed decoder."""
 
 _FRAME_THREADED = frozenset({"h264", "hevc", "vp9"})  # their frames do not depend on the number of threads
 _WORTH_THREADS = 640 * 480  # pixels of a frame; smaller ones are decoded sooner than threads are started
@@ -83,7 +78,7 @@ class VideoFile:
 
     def check_deadline(self) -> None:
         if time.monotonic() > self._deadline:
-            raise DecodeTimeout(f"decoding took longer than the {self._limits.decode_timeout_sec:g} s that are allowed")
+            raise refused("time", allowed=self._limits.decode_timeout_sec)
 
     def warn(self, sentence: str) -> None:
         """Leave a sentence for the client."""
@@ -109,10 +104,7 @@ class VideoFile:
                 )
         except UndecodableVideo as error:
             if isinstance(error.__cause__, MemoryError):  # FFmpeg's answer to too many streams, too
-                raise UndecodableVideo(
-                    f"this file has more than {limits.max_streams} streams, or an index that needs more memory than "
-                    "is allowed"
-                ) from error
+                raise refused("streams", allowed=limits.max_streams) from error
             raise
         self._is_fresh = True
         try:
@@ -124,14 +116,14 @@ class VideoFile:
     def _pick_stream(self) -> Any:
         streams = self._container.streams.video
         if not streams:
-            raise UnsupportedVideo("this file has no video stream")
+            raise refused("no_video_stream")
         stream = next((s for s in streams if not s.disposition & Disposition.attached_pic), None)
         if stream is None:
-            raise UnsupportedVideo("the only video stream of this file is an attached picture")
+            raise refused("attached_picture")
         context = stream.codec_context
         if context is None or context.name not in DECODERS:
             name = "unknown" if context is None else context.name
-            raise UnsupportedVideo(f"video codec {name} is not allowed; allowed: {', '.join(DECODERS)}")
+            raise refused("codec", codec=name)
         self._check_size(context.width, context.height)
         with av_errors():
             context.options = {**context.options, "max_pixels": str(self._limits.max_frame_pixels)}
@@ -151,9 +143,7 @@ class VideoFile:
 
     def _check_size(self, width: int, height: int) -> None:
         if width * height > self._limits.max_frame_pixels:
-            raise FrameTooLarge(
-                f"frames of {width}x{height} are too large; at most {self._limits.max_frame_pixels} pixels are allowed"
-            )
+            raise refused("frame_size", width=width, height=height, allowed=self._limits.max_frame_pixels)
 
     # What the headers say ---------------------------------------------------------------------------------------------
 
@@ -227,7 +217,7 @@ class VideoFile:
             if packet is None or packet.size == 0:
                 return
             yield packet
-        raise VideoTooLong(f"the video has more than {self._limits.max_packets} packets")
+        raise refused("packets", allowed=self._limits.max_packets)
 
     def decode(self, packet: Any) -> list[VideoFrame]:
         """Frames that come out once this packet has gone in; None drains. Raises UndecodableVideo on damage."""

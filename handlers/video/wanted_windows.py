@@ -5,10 +5,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import dataclass
 
-from handlers.errors import VideoTooLong
 from handlers.limits import Limits
 from handlers.specs import ModelSpec
 from handlers.video.packet_plan import PlannedClip, plan_clips, window_bounds
+from handlers.video.refusals import refused
 from handlers.video.sampling import Window
 from handlers.video.video_file import VideoFile
 
@@ -52,5 +52,5 @@ class WantedWindows:
         for clip in clips:
             frames = bisect_left(shown, clip.end) - bisect_left(shown, clip.first)
             if frames > most:
-                raise VideoTooLong(f"one clip of this video holds {frames} frames; at most {most} are allowed")
+                raise refused("frames_in_clip", frames=frames, allowed=most)
         return tuple(clips)

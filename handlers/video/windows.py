@@ -10,8 +10,8 @@ import math
 from collections.abc import Iterator
 from fractions import Fraction
 
-from handlers.errors import EmptyClip, InvalidOption
 from handlers.specs import ModelSpec
+from handlers.video.refusals import refused
 from handlers.video.sampling import Sampling, Window
 
 
@@ -70,13 +70,11 @@ def _cut(end: Fraction, sampling: Sampling) -> Fraction:
 def _part(sampling: Sampling, duration_sec: Fraction | None) -> tuple[Fraction, Fraction]:
     """The part `[start, end)` to look at, clamped to the video."""
     if duration_sec is None:
-        raise InvalidOption("the length of this video is unknown; ask for one clip (num_clips 1, no stride_sec)")
+        raise refused("length_unknown")
     start = _exact(sampling.start_sec)
     end = duration_sec if sampling.end_sec is None else min(_exact(sampling.end_sec), duration_sec)
     if start >= duration_sec > 0:
-        raise EmptyClip(
-            f"start_sec {sampling.start_sec:g} is past the end of the video, which lasts {float(duration_sec):.3f} s"
-        )
+        raise refused("start_past_end", start=sampling.start_sec, duration=float(duration_sec))
     return start, max(end, start)
 
 

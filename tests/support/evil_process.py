@@ -67,7 +67,7 @@ class _Process:
         while view:
             view = view[os.write(self.pipe, view) :]
 
-    def tell(self, kind: str, **fields: Any) -> None:
+    def tell(self, kind: str, /, **fields: Any) -> None:
         self.say(json.dumps({"kind": kind, **fields}).encode())
 
     def count(self) -> None:
@@ -80,6 +80,9 @@ class _Process:
         """Windows by index and slot."""
         for index, slot in windows:
             self.window(index, slot)
+
+    def refuse(self, code: str, /, **values: Any) -> None:
+        self.tell("JobFailed", code=code, values=values)
 
     def report(self, **changes: Any) -> None:
         self.tell("JobDone", report={**asdict(_REPORT), **changes})
@@ -193,14 +196,20 @@ _ACTS: Mapping[str, tuple[tuple[str, ...], Callable[[_Process], None]]] = {
     "a field of its own": (BROKEN, _say(b'{"kind": "WindowsCounted", "num_windows": 6, "more": 1}')),
     "ready again": (BROKEN, lambda process: process.channel.send(Ready())),
     "a length of 4 GB": (BROKEN, lambda process: process.write(b"\xff" * 4)),
-    "text of 300 MB": (
-        BROKEN + SILENT,
-        lambda process: process.tell("JobFailed", error="EmptyClip", text="x" * 300_000_000),
+    "text of 300 MB": (BROKEN + SILENT, lambda process: process.refuse("x" * 300_000_000)),
+    "a refusal of its own": (BROKEN, lambda process: process.refuse("SystemExit")),
+    "a refusal that is a list": (BROKEN, _say(b'{"kind": "JobFailed", "code": ["memory"], "values": {}}')),
+    "a refusal without its values": (BROKEN, lambda process: process.refuse("duration")),
+    "a refusal with more values": (BROKEN, lambda process: process.refuse("memory", more=1)),
+    "a refusal with text": (BROKEN, lambda process: process.refuse("packets", allowed="a\n[METRICS]b")),
+    "a refusal of no number": (BROKEN, lambda process: process.refuse("packets", allowed=float("nan"))),
+    "a refusal of true": (BROKEN, lambda process: process.refuse("packets", allowed=True)),
+    "a refusal with a code": (BROKEN, lambda process: process.refuse("memory", code="time")),
+    "a codec with a sentence": (BROKEN, lambda process: process.refuse("codec", codec="the secret is 42")),
+    "a codec that cannot be encoded": (
+        BROKEN,
+        _say(b'{"kind": "JobFailed", "code": "codec", "values": {"codec": "\\ud800"}}'),
     ),
-    "long text": (BROKEN, lambda process: process.tell("JobFailed", error="EmptyClip", text="x" * 1001)),
-    "text of two lines": (BROKEN, lambda process: process.tell("JobFailed", error="EmptyClip", text="a\n[METRICS]b")),
-    "text that cannot be encoded": (BROKEN, _say(b'{"kind": "JobFailed", "error": "EmptyClip", "text": "\\ud800"}')),
-    "an error of its own": (BROKEN, lambda process: process.tell("JobFailed", error="SystemExit", text="x")),
     "counted twice": (BROKEN, _after_counting(_Process.count)),
     "too many windows": (BROKEN, lambda process: process.tell("WindowsCounted", num_windows=7)),
     "no windows": (BROKEN, lambda process: process.tell("WindowsCounted", num_windows=0)),
@@ -219,7 +228,9 @@ _ACTS: Mapping[str, tuple[tuple[str, ...], Callable[[_Process], None]]] = {
     "a codec of two lines": (BROKEN, lambda process: process.report(codec="h264\n[METRICS]x")),
     "a time that is none": (BROKEN, lambda process: process.report(decode_ms=float("inf"))),
     "a size that is text": (BROKEN, lambda process: process.report(width="320")),
-    "many warnings": (BROKEN, lambda process: process.report(warnings=["x"] * 17)),
+    "a codec that is not allowed": (BROKEN, lambda process: process.report(codec="hap")),
+    "a warning of its own": (BROKEN, lambda process: process.report(warnings=["the secret is 42"])),
+    "many warnings": (BROKEN, lambda process: process.report(warnings=["damaged"] * 17)),
     "warnings that are none": (BROKEN, lambda process: process.report(warnings=None)),
     "done twice": (("ok",), _twice_done),
     "endless": (BROKEN, _endless),
