@@ -21,7 +21,7 @@ from handlers.model.archive_info import ARCHIVE_FILE, CONFIG_FILE, LABELS_FILE, 
 from handlers.model.labels import read_labels
 from handlers.pipeline import read_config
 
-_MACHINE_SETTINGS = ("threads", "decode_processes", "isolation")
+_MACHINE_SETTINGS = ("threads", "decode_processes", "isolation", "sandbox")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

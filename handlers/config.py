@@ -12,6 +12,7 @@ from handlers.specs import Head, ModelSpec, get_spec
 
 Decoder = Literal["sampled", "encoded_video"]
 Isolation = Literal["process", "none"]
+SandboxPolicy = Literal["auto", "required", "none"]
 RuntimeName = Literal["auto", "eager", "compile", "openvino"]
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -22,6 +23,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "head": get_args(Head),
     "decoder": get_args(Decoder),
     "isolation": get_args(Isolation),
+    "sandbox": get_args(SandboxPolicy),
     "runtime": get_args(RuntimeName),
     "precision": get_args(Precision),
 }
@@ -39,6 +41,7 @@ class HandlerConfig:
     decoder: Decoder = "sampled"
     autorotate: bool = True
     isolation: Isolation = "process"
+    sandbox: SandboxPolicy = "auto"
     decode_processes: int = 0
     runtime: RuntimeName = "auto"
     precision: Precision = "float32"
@@ -49,6 +52,11 @@ class HandlerConfig:
     def model_spec(self) -> ModelSpec:
         """Raises UnknownSpec."""
         return get_spec(self.spec)
+
+    @property
+    def decodes_in_processes(self) -> bool:
+        """Whether untrusted bytes are decoded in processes of their own, which alone can be confined."""
+        return self.decoder == "sampled" and self.isolation == "process"
 
     @classmethod
     def from_mapping(cls, mapping: object) -> HandlerConfig:
@@ -63,7 +71,13 @@ class HandlerConfig:
         get_spec(values["spec"])
         if "limits" in values:
             values["limits"] = limits_from_mapping(values["limits"])
-        return cls(**values)
+        config = cls(**values)
+        if config.sandbox == "required" and not config.decodes_in_processes:
+            raise InvalidConfig(
+                "handler.sandbox: required needs decoder: sampled and isolation: process, "
+                f"got decoder: {config.decoder} and isolation: {config.isolation}"
+            )
+        return config
 
 
 def model_settings(content: object) -> HandlerConfig:

@@ -136,6 +136,7 @@ class VideoClassifier:
             **self._runtime.describe(),
             "decoder": self.config.decoder,
             "isolation": self.config.isolation,
+            "sandbox": list(self._decoder.sandbox),
             "package_version": __version__,
             "limits": asdict(self.config.limits),
         }
@@ -184,8 +185,10 @@ def create_decoder(spec: ModelSpec, config: HandlerConfig) -> DecodeService:
         from handlers.video.recipe import EncodedVideoReader  # pytorchvideo's data package is slow to import
 
         return ThreadDecodeService(partial(EncodedVideoReader, spec=spec, limits=config.limits), workers=1)
-    if config.isolation == "process":
-        return ProcessDecodeService(spec, config.limits, processes=workers, autorotate=config.autorotate)
+    if config.decodes_in_processes:
+        return ProcessDecodeService(
+            spec, config.limits, processes=workers, autorotate=config.autorotate, sandbox=config.sandbox
+        )
     return ThreadDecodeService(partial(_read_video, spec=spec, config=config), workers=workers)
 
 

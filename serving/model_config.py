@@ -40,6 +40,7 @@ _HANDLER = {
     "decoder": "sampled (default): only the frames wanted | encoded_video: the documented recipe, literally",
     "autorotate": "true (default): turn frames as the file's rotation says",
     "isolation": "process (default): decode in a child process with limits | none: in the worker",
+    "sandbox": "auto (default): confine decoding processes as far as the system permits | required | none",
     "decode_processes": "decoding processes; 0 (default): one per core",
     "runtime": "auto (default): the fastest that is installed | eager | compile | openvino",
     "precision": "float32 (default, exact) | bfloat16 | float16 (GPU)",

@@ -33,6 +33,7 @@ from handlers.decode.messages import (
     parse_from_process,
 )
 from handlers.decode.running_job import RunningJob
+from handlers.decode.sandbox import LAYERS
 from handlers.decode.service import DecodeJob, Delivery
 from handlers.decode.shared_slots import NUM_SLOTS, PayloadFile, Slots, SlotsFile
 from handlers.errors import DecodeTimeout, InternalError, RequestError, SetupError, UndecodableVideo
@@ -57,8 +58,13 @@ class DecodingProcess:
     socket: socket.socket
     _popen: subprocess.Popen[bytes]
 
-    def __init__(self, spec: ModelSpec, settings: dict[str, Any], limits: Limits) -> None:
+    def __init__(
+        self, spec: ModelSpec, settings: dict[str, Any], limits: Limits, required_layers: frozenset[str] = frozenset()
+    ) -> None:
         self._spec, self._settings, self._limits = spec, settings, limits
+        self._required_layers = required_layers
+        self.sandbox: tuple[str, ...] = ()
+        """The layers that hold, as the process said before it had read any untrusted byte."""
         self._generation = 0
         self._failed_starts = 0
         self._job: RunningJob | None = None
@@ -108,6 +114,12 @@ class DecodingProcess:
             if not wait([self.socket], max(deadline - time.monotonic(), 0.0)):
                 raise SetupError(f"the decoding process did not start within {_START_TIMEOUT_SEC:g} s")
             self.read()
+        if not self._is_running and not self._required_layers <= set(self.sandbox):
+            missing, held = self._required_layers - set(self.sandbox), " and ".join(self.sandbox) or "neither"
+            raise SetupError(
+                f"handler.sandbox is required, but of {' and '.join(LAYERS)} this system permits {held}; "
+                f"missing: {', '.join(sorted(missing))}"
+            )
         if not self._is_running:
             raise SetupError("the decoding process ended while it started; see the log above")
 
@@ -213,7 +225,7 @@ class DecodingProcess:
     def _take(self, message: FromProcess) -> None:
         """Raises MalformedMessage for a message that does not belong here, such as any that follows a job's end."""
         if isinstance(message, Ready) and self.is_starting:
-            self.is_starting, self._failed_starts = False, 0
+            self._started(message)
             return
         running = self._job
         if running is None:
@@ -231,6 +243,20 @@ class DecodingProcess:
         else:
             raise MalformedMessage("Ready a second time")
 
+    def _started(self, message: Ready) -> None:
+        self.sandbox = message.sandbox
+        if self._required_layers <= set(self.sandbox):
+            self.is_starting, self._failed_starts = False, 0
+        else:
+            self._start_failed()
+
+    def _start_failed(self) -> None:
+        self._failed_starts += 1
+        self.stop()
+        if self._failed_starts < _MOST_STARTS:
+            with suppress(OSError):  # as in `fail`
+                self.start()
+
     def _ended(self) -> None:
         """The pipe was closed: the process is dead or dying."""
         with suppress(subprocess.TimeoutExpired):
@@ -238,11 +264,7 @@ class DecodingProcess:
         if self._popen.returncode == -signal.SIGSYS:
             logger.error("a decoding process was ended because it made a system call that is not allowed")
         if self.is_starting:
-            self._failed_starts += 1
-            self.stop()
-            if self._failed_starts < _MOST_STARTS:
-                with suppress(OSError):  # as in `fail`
-                    self.start()
+            self._start_failed()
         else:
             self._failed()
 

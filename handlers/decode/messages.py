@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Never, get_args
 
+from handlers.decode.sandbox import LAYERS
 from handlers.errors import RequestError
 from handlers.video.codecs import DECODERS
 from handlers.video.packet_plan import MismatchReason
@@ -58,7 +59,9 @@ class SlotFreed:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The process has warmed up and given up what it does not need."""
+    """The process has warmed up and given up what it does not need; the layers of its sandbox that hold."""
+
+    sandbox: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +183,7 @@ def parse_from_process(body: bytes) -> FromProcess:
     reader = _Fields(content)
     message: FromProcess
     if kind == Ready.__name__:
-        message = Ready()
+        message = Ready(reader.choices("sandbox", LAYERS))
     elif kind == WindowsCounted.__name__:
         message = WindowsCounted(reader.integer("num_windows"))
     elif kind == WindowDone.__name__:

@@ -8,17 +8,22 @@ says is replaced; the job it held gets an error, every other job goes on.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections import deque
 from multiprocessing.connection import wait
 from socket import socket
 
+from handlers.config import SandboxPolicy
 from handlers.decode.child import DecodingProcess
+from handlers.decode.sandbox import LAYERS
 from handlers.decode.service import DecodeJob, Wakeup
 from handlers.errors import InternalError, SetupError
 from handlers.limits import Limits
 from handlers.specs import ModelSpec
 from handlers.video.sampling import Sampling
+
+logger = logging.getLogger(__name__)
 
 _MOST_THREADS = 4  # for one video
 
@@ -27,16 +32,26 @@ class ProcessDecodeService:
     """A pool of decoding processes, driven by one thread. See `service.DecodeService`."""
 
     def __init__(
-        self, spec: ModelSpec, limits: Limits, *, processes: int, autorotate: bool = True, capped: bool = True
+        self,
+        spec: ModelSpec,
+        limits: Limits,
+        *,
+        processes: int,
+        autorotate: bool = True,
+        capped: bool = True,
+        sandbox: SandboxPolicy = "auto",
     ) -> None:
+        """Raises SetupError when the processes do not start, or lack a layer of the sandbox that is required."""
         self.wakeup = Wakeup()
         settings = {
             "spec": spec.name,
             "limits": dataclasses.asdict(limits),
             "autorotate": autorotate,
             "capped": capped,
+            "sandbox": sandbox != "none",
         }
-        self._processes = [DecodingProcess(spec, settings, limits) for _ in range(processes)]
+        required = frozenset(LAYERS if sandbox == "required" else ())
+        self._processes = [DecodingProcess(spec, settings, limits, required) for _ in range(processes)]
         self._queued: deque[DecodeJob] = deque()
         try:
             for process in self._processes:
@@ -46,6 +61,16 @@ class ProcessDecodeService:
         except (SetupError, OSError):
             self.close()
             raise
+        missing = [layer for layer in LAYERS if layer not in self.sandbox]
+        if missing and sandbox != "none":
+            logger.warning(
+                "decoding processes cannot be confined by %s; this system does not permit it", " and ".join(missing)
+            )
+
+    @property
+    def sandbox(self) -> tuple[str, ...]:
+        """The layers that hold in every process."""
+        return tuple(layer for layer in LAYERS if all(layer in process.sandbox for process in self._processes))
 
     def submit(self, payload: bytes | memoryview, sampling: Sampling) -> DecodeJob:
         job = DecodeJob(payload, sampling)

@@ -80,6 +80,10 @@ class DecodeService(Protocol):
 
     wakeup: Wakeup
 
+    @property
+    def sandbox(self) -> tuple[str, ...]:
+        """The layers of the sandbox (sandbox.LAYERS) that hold wherever untrusted bytes are decoded."""
+
     def submit(self, payload: bytes | memoryview, sampling: Sampling) -> DecodeJob:
         """Start, or queue, the decoding of one video."""
 

@@ -36,6 +36,8 @@ _News = int | Delivery | VideoReport | RequestError
 class ThreadDecodeService:
     """Decodes in `workers` threads. Nothing protects this process from a decoder that crashes or hangs."""
 
+    sandbox: tuple[str, ...] = ()
+
     def __init__(self, open_video: Callable[[bytes | memoryview], VideoStream], *, workers: int) -> None:
         self._open_video = open_video
         self._jobs: queue.SimpleQueue[DecodeJob | None] = queue.SimpleQueue()

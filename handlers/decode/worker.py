@@ -1,7 +1,8 @@
 """The decoding process: takes jobs from a pipe, puts views into shared memory. Runs apart from the server on purpose.
 
 It reads untrusted input, so it holds nothing worth taking: no environment, no torch, no model; it can open no file and
-no socket, it writes to nothing but the pipe and the slots, and its memory has a ceiling.
+no socket, it writes to nothing but the pipe and the slots, and its memory has a ceiling. Where the kernel permits,
+`handlers.decode.sandbox` enforces this against code inside the process as well.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from handlers.decode import sandbox
 from handlers.decode.messages import Channel, JobDone, JobFailed, Ready, SlotFreed, StartJob, WindowDone, WindowsCounted
 from handlers.decode.shared_slots import Slots
 from handlers.errors import RequestError
@@ -132,8 +134,9 @@ def main() -> None:
     slots = Slots(slots_file, spec)
     _warm_up(spec, limits)
     _confine(limits, capped=bool(settings["capped"]))
+    layers = sandbox.confine(pipe, pipe) if settings["sandbox"] else ()
     channel = Channel(pipe)
-    channel.send(Ready())
+    channel.send(Ready(layers))
     Worker(channel, payload_file, slots, spec, limits, autorotate=bool(settings["autorotate"])).run()
 
 

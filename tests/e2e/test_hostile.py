@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import psutil
 import pytest
+import requests
 
 from serving.server import TorchServe
 from tests.support.decoding import wait_until
 from tests.support.hostile import CANARY_PATH, calling_files, costly_files
 from tests.support.paths import CORPUS
 from tests.support.traffic import Answer, Client, LogMark
+from tests.unit.decode.test_sandbox import landlock_version
 
 pytestmark = pytest.mark.e2e
 
@@ -104,3 +107,19 @@ def test_the_worker_has_no_canary_open(server: TorchServe) -> None:
     for process in (worker, *worker.children(recursive=True)):
         for entry in Path(f"/proc/{process.pid}/fd").iterdir():
             assert "canar" not in str(entry.readlink())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Landlock and seccomp are Linux's")
+def test_decoding_processes_are_confined_and_the_description_says_so(server: TorchServe) -> None:
+    (worker,) = server.worker_pids("x3d_xs")
+    decoders = psutil.Process(worker).children(recursive=True)
+    assert decoders
+    for process in decoders:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        assert "\nSeccomp:\t2\n" in status
+        assert "\nNoNewPrivs:\t1\n" in status
+    url = f"{server.management_url}/models/x3d_xs?customized=true"
+    (entry,) = requests.get(url, headers=server.headers("management"), timeout=60).json()
+    known = entry["customizedMetadata"]
+    known = json.loads(known) if isinstance(known, str) else known
+    assert known["sandbox"] == (["landlock", "seccomp"] if landlock_version() else ["seccomp"])

@@ -19,6 +19,7 @@ def test_defaults() -> None:
     assert config == HandlerConfig(spec="x3d_s")
     assert config.model_spec.name == "x3d_s"
     assert (config.decoder, config.autorotate, config.isolation) == ("sampled", True, "process")
+    assert config.sandbox == "auto"
     assert (config.runtime, config.precision, config.threads, config.decode_processes) == ("auto", "float32", 0, 0)
     assert config.limits == Limits()
 
@@ -30,6 +31,7 @@ def test_everything_given() -> None:
         "decoder": "encoded_video",
         "autorotate": False,
         "isolation": "none",
+        "sandbox": "none",
         "decode_processes": 3,
         "runtime": "eager",
         "precision": "bfloat16",
@@ -75,6 +77,15 @@ def test_an_empty_limits_section_is_the_defaults() -> None:
         (
             {"spec": "x3d_s", "limits": {"request_timeout_sec": 0}},
             "handler.limits.request_timeout_sec must be a positive",
+        ),
+        ({"spec": "x3d_s", "sandbox": "on"}, "handler.sandbox must be one of auto, required, none, got 'on'"),
+        (
+            {"spec": "x3d_s", "sandbox": "required", "isolation": "none"},
+            "handler.sandbox: required needs decoder: sampled and isolation: process, got decoder: sampled and",
+        ),
+        (
+            {"spec": "x3d_s", "sandbox": "required", "decoder": "encoded_video"},
+            "handler.sandbox: required needs decoder: sampled and isolation: process, got decoder: encoded_video and",
         ),
         ({"spec": "x3d_s", "limits": 5}, "handler.limits must be a section of keys and values, got 5"),
     ],

@@ -144,6 +144,9 @@ def test_a_description_is_json(classifier: VideoClassifier) -> None:
     assert told["weights"]["kind"] == "random"
     assert told["spec"]["clip_duration_sec"] == pytest.approx(1.6)
     assert told["limits"]["max_windows"] == 4096
+    assert told["isolation"] == "process"
+    assert told["sandbox"] == list(classifier._decoder.sandbox)
+    assert set(told["sandbox"]) <= {"landlock", "seccomp"}
 
 
 def test_labels_must_fit(tmp_path: Path) -> None:

@@ -306,10 +306,13 @@ def test_no_core_is_dumped_and_memory_has_a_ceiling(start: Callable[..., Process
 
 @pytest.fixture(scope="module")
 def evil_service() -> Iterator[ProcessDecodeService]:
-    """Two processes that turn against the server for payloads made by `evil_payload`."""
+    """Two processes that turn against the server for payloads made by `evil_payload`.
+
+    Without the sandbox, which would keep much of that from the server: this side must not depend on it.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(child, "_CODE", child._CODE.replace("handlers.decode.worker", evil_process.__name__))
-        service = ProcessDecodeService(SPEC, Limits(decode_timeout_sec=2.0), processes=2)
+        service = ProcessDecodeService(SPEC, Limits(decode_timeout_sec=2.0), processes=2, sandbox="none")
         yield service
         service.close()
 

@@ -47,6 +47,8 @@ class ScriptedDecoder:
     Each `wait` delivers one window of every job under way. `tells`: jobs know their number of windows beforehand.
     """
 
+    sandbox = ()
+
     def __init__(self, *, tells: bool = True) -> None:
         self.wakeup, self._tells = Wakeup(), tells
         self.submitted: list[DecodeJob] = []
