@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from multiprocessing.connection import wait
-from pathlib import Path
 from typing import Any
 
-import handlers
+from handlers.decode.launch import launch
 from handlers.decode.messages import (
     MAX_MESSAGE_BYTES,
     FromProcess,
@@ -46,10 +42,6 @@ logger = logging.getLogger(__name__)
 _START_TIMEOUT_SEC = 60.0
 _MOST_STARTS = 2  # that may fail in a row before a job is told so
 _END_TIMEOUT_SEC = 1.0  # for a process that has closed its pipe
-_HEAP_BYTES = 32 * 2**20  # allocations up to this size come from the heap; it is the most that glibc allows
-_KEPT_HEAP_BYTES = 128 * 2**20
-_ROOT = Path(handlers.__file__).resolve().parent.parent
-_CODE = "import sys; sys.path.insert(0, {root!r}); from handlers.decode.worker import main; main()"
 
 
 class DecodingProcess:
@@ -91,16 +83,8 @@ class DecodingProcess:
         self._held: set[int] = set()  # slots whose views were delivered and not yet released, of whichever job
         self._generation += 1
         inherited = (theirs.fileno(), self._payload.readable, slots.descriptor)
-        code = _CODE.format(root=str(_ROOT))
         try:
-            self._popen = subprocess.Popen(
-                [sys.executable, "-P", "-c", code, *map(str, inherited), json.dumps(self._settings)],
-                pass_fds=inherited,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                env=_bare_environment(),
-                cwd="/",
-            )
+            self._popen = launch(inherited, self._settings)
         finally:
             theirs.close()
             slots.close()  # the process has inherited it, and this side has mapped it
@@ -295,16 +279,3 @@ class DecodingProcess:
         data = encode(message)
         with suppress(OSError):  # it is dead, or does not read: its deadline, or the next read, says so
             self.socket.send(data)
-
-
-def _bare_environment() -> dict[str, str]:
-    """No secret of the server reaches the process that decodes; one thread per library is enough for it.
-
-    One arena for malloc, too: each job has a thread of its own, and arenas of ended threads would keep their memory.
-    That arena keeps what frames leave, for the next job: new pages for every frame took 20 ms of a clip of 1920x1080.
-    The process gives them back from time to time.
-    """
-    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "LANG") if name in os.environ}
-    threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
-    kept_memory = {"MALLOC_MMAP_THRESHOLD_": str(_HEAP_BYTES), "MALLOC_TRIM_THRESHOLD_": str(_KEPT_HEAP_BYTES)}
-    return {**kept, **threads, **kept_memory, "PYTHONDONTWRITEBYTECODE": "1"}

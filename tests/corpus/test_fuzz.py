@@ -7,7 +7,6 @@ behind those of an earlier run.
 from __future__ import annotations
 
 import os
-import random
 from collections import Counter
 from pathlib import Path
 
@@ -16,29 +15,14 @@ import pytest
 from handlers.decode.processes import ProcessDecodeService
 from handlers.limits import Limits
 from handlers.specs import get_spec
-from handlers.video.sampling import Sampling
 from tests.support.decoding import decode, decode_all
-from tests.support.mutation import mutate, seed_files
+from tests.support.mutation import mutate, sampling, seed_files
 
 FEW = 300
 FIRST = int(os.environ.get("FUZZ_FIRST", FEW))
 COUNT = int(os.environ.get("FUZZ_COUNT", "1700"))
 BATCH = 10
 SPEC = get_spec("x3d_xs")
-
-
-def sampling(number: int) -> Sampling:
-    """The plain request most of the time; now and then one that seeks, spreads or slides."""
-    chance = random.Random(number)
-    return chance.choice(
-        (
-            Sampling(),
-            Sampling(),
-            Sampling(start_sec=chance.choice((0.1, 1.0, 3.7, 1e6, 1e9))),
-            Sampling(num_clips=chance.choice((2, 5)), num_crops=3),
-            Sampling(stride_sec=chance.choice((0.5, 1e-3)), end_sec=chance.choice((0.5, 2.0))),
-        )
-    )
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from serving.server import TorchServe
 from tests.support.decoding import wait_until
 from tests.support.hostile import CANARY_PATH, calling_files, costly_files
 from tests.support.paths import CORPUS
+from tests.support.tracing import landlock_version
 from tests.support.traffic import Answer, Client, LogMark
-from tests.unit.decode.test_sandbox import landlock_version
 
 pytestmark = pytest.mark.e2e
 

@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
+from handlers.video.sampling import Sampling
 from tests.support.paths import CORPUS
 from tests.support.videos import VideoPlan, make_video
 
@@ -14,7 +15,8 @@ _SMALL = VideoPlan(num_frames=20, width=96, height=80)
 _SEED_BYTES = 200_000  # of the corpus's files, the largest taken
 
 
-def _made_here() -> list[bytes]:
+def made_here() -> list[bytes]:
+    """A small video of each container and codec family."""
     plans = (
         _SMALL,
         replace(_SMALL, container="matroska"),
@@ -36,7 +38,21 @@ def _made_here() -> list[bytes]:
 def seed_files() -> list[bytes]:
     """A small video of each container and codec family, and what is small in the shared corpus."""
     paths = [path for name in ("made", "real") for path in sorted((CORPUS / name).glob("*"))] if CORPUS.is_dir() else []
-    return _made_here() + [path.read_bytes() for path in paths if 0 < path.stat().st_size < _SEED_BYTES]
+    return made_here() + [path.read_bytes() for path in paths if 0 < path.stat().st_size < _SEED_BYTES]
+
+
+def sampling(number: int) -> Sampling:
+    """The plain request most of the time; now and then one that seeks, spreads or slides."""
+    chance = random.Random(number)
+    return chance.choice(
+        (
+            Sampling(),
+            Sampling(),
+            Sampling(start_sec=chance.choice((0.1, 1.0, 3.7, 1e6, 1e9))),
+            Sampling(num_clips=chance.choice((2, 5)), num_crops=3),
+            Sampling(stride_sec=chance.choice((0.5, 1e-3)), end_sec=chance.choice((0.5, 2.0))),
+        )
+    )
 
 
 def mutate(seeds: Sequence[bytes], number: int) -> bytes:

@@ -20,6 +20,7 @@ from tests.support.decoding import decode
 from tests.support.guarded import Guarded, check, guarded_service, listening
 from tests.support.hostile import CANARY_PATH, calling_files, corpus_classes, costly_files
 from tests.support.paths import CORPUS, REPOSITORY
+from tests.support.tracing import TRACED, calls_of
 from tests.support.videos import VideoPlan, make_video
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads /proc, which only Linux has")
@@ -80,24 +81,6 @@ def test_the_documented_limits_are_those_in_force() -> None:
     assert {name: float(value) for name, value in rows} == asdict(Limits())
 
 
-TRACED = """
-import sys
-from pathlib import Path
-from handlers.video.sampling import Sampling
-from handlers.decode.processes import ProcessDecodeService
-from handlers.limits import Limits
-from handlers.specs import get_spec
-service = ProcessDecodeService(get_spec("x3d_xs"), Limits(), processes=1)
-print(service.process_ids()[0], flush=True)
-for name in sys.argv[1:]:
-    job = service.submit(Path(name).read_bytes(), Sampling())
-    while not job.ended:
-        service.wait(1)
-        while job.deliveries:
-            job.deliveries.popleft().release()
-print(service.process_ids()[0], flush=True)
-service.close()
-"""
 CALLS = (
     "open,openat,openat2,creat,socket,connect,bind,sendto,execve,fork,vfork,clone,clone3,memfd_create,prlimit64,write"
 )
@@ -108,18 +91,6 @@ ALLOWED_CALLS = (
     r"|openat\(AT_FDCWD, \"/proc/sys/vm/overcommit_memory\".* (EMFILE|EPERM)"
 )
 """Its answers, its end, its threads, and a look that the C library takes when it gives memory back, in vain."""
-
-
-def calls_of(process: str, lines: list[str]) -> list[str]:
-    """The calls that a process and its threads made, in order."""
-    threads, calls = {process}, []
-    for line in lines:
-        thread, call = line.split(maxsplit=1)
-        if thread in threads:
-            calls.append(call)
-            if "clone" in call and (made := re.search(r"= (\d+)$", call)):
-                threads.add(made[1])
-    return calls
 
 
 def test_the_decoding_process_opens_nothing(h264_video: bytes, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
-from handlers.decode import child
+from handlers.decode import launch
 from handlers.decode.processes import ProcessDecodeService
 from handlers.decode.service import DecodeJob
 from handlers.decode.shared_slots import PayloadFile, SlotsFile
@@ -311,7 +311,7 @@ def evil_service() -> Iterator[ProcessDecodeService]:
     Without the sandbox, which would keep much of that from the server: this side must not depend on it.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(child, "_CODE", child._CODE.replace("handlers.decode.worker", evil_process.__name__))
+        patch.setattr(launch, "_CODE", launch._CODE.replace("handlers.decode.worker", evil_process.__name__))
         service = ProcessDecodeService(SPEC, Limits(decode_timeout_sec=2.0), processes=2, sandbox="none")
         yield service
         service.close()

@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from handlers.decode.sandbox import confine
-from tests.conftest import REPOSITORY
 from tests.support.attacks import Targets, attacks
+from tests.support.paths import REPOSITORY
+from tests.support.tracing import landlock_version
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Landlock and seccomp are Linux's")
 
@@ -123,11 +124,6 @@ X86_ONLY = {"vfork", "modify_ldt"}
 _NOBODY = Targets(0, "", "", 0, 0, "", "", 0, 0)
 ON_X86 = os.uname().machine == "x86_64"
 NAMES = [name for name in attacks(_NOBODY, 0) if name != "int 0x80" and (ON_X86 or name not in X86_ONLY)]
-
-
-def landlock_version() -> int:
-    """0 where the kernel, or how it was started, does not offer it."""
-    return max(int(ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1)), 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,20 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from handlers.decode import child, processes
+from handlers.decode import launch, processes
 from handlers.decode.processes import ProcessDecodeService
 from handlers.decode.sandbox import LAYERS
 from handlers.errors import SetupError
 from handlers.limits import Limits
 from handlers.specs import get_spec
 from handlers.video.sampling import VideoReport
-from tests.conftest import REPOSITORY
 from tests.support import evil_process
 from tests.support.decoding import Outcome, decode
-from tests.support.mutation import mutate
-from tests.unit.decode.test_hostile import TRACED, calls_of
-from tests.unit.decode.test_sandbox import landlock_version
-from tests.unit.test_fuzz import made_here, sampling
+from tests.support.mutation import made_here, mutate, sampling
+from tests.support.paths import REPOSITORY
+from tests.support.tracing import TRACED, calls_of, landlock_version
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Landlock and seccomp are Linux's")
 
@@ -102,7 +100,7 @@ def test_a_call_that_is_not_allowed_costs_only_its_job(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(child, "_CODE", child._CODE.replace("handlers.decode.worker", evil_process.__name__))
+    monkeypatch.setattr(launch, "_CODE", launch._CODE.replace("handlers.decode.worker", evil_process.__name__))
     service = start()
     expected = decode(service, h264_video)
     attack = evil_process.evil_payload("a call that decoding does not make")
