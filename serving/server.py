@@ -21,7 +21,6 @@ import time
 import urllib.request
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -30,11 +29,10 @@ import psutil
 
 from serving.environment import CONFIG, Ports, ServerError, read_properties, serving_environment
 from video_action_client import ClientError, ModelInfo, VideoClient
-from video_action_client.keys import Api, KeyRing
+from video_action_client.keys import Api
 
 __all__ = ["Ports", "Server", "ServerError", "TorchServe", "stop_processes"]
 
-_RENEW_BEFORE = timedelta(seconds=10)
 _POLL_SEC = 0.1
 _STOP_TIMEOUT_SEC = 30.0
 _WORKER_DIED = re.compile(
@@ -81,19 +79,8 @@ class Server:
 
     def headers(self, api: Api = "inference") -> dict[str, str]:
         """The `Authorization` header for that API: its key as the key file has it now, renewed if it has expired."""
-        keys = KeyRing(
-            token=None,
-            management_token=None,
-            key_file=self.key_file,
-            default_key_file=self.key_file,
-            addresses={"inference": self.inference_url, "management": self.management_url},
-            renew_url=self.management_url,
-        )
-        key = keys.current(api)
-        expires = datetime.fromisoformat(json.loads(self.key_file.read_text())[api]["expiration time"])
-        if expires <= datetime.now(UTC) + _RENEW_BEFORE:
-            key = keys.renewed(api, refused=key)
-        return {"Authorization": f"Bearer {key}"}
+        with self.client() as client:
+            return {"Authorization": f"Bearer {client.key(api)}"}
 
     def is_up(self) -> bool:
         """Whether the inference port answers as TorchServe does. Needs no key."""

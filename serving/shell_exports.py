@@ -19,7 +19,16 @@ def main() -> int:
         print(f"unset {name}")
     for name, value in variables.items():
         print(f"export {name}={shlex.quote(value)}")
+    print(key_function())
     return 0
+
+
+def key_function() -> str:
+    """The shell function `key [inference|management]`, which prints a valid key; for bash and zsh, from any folder."""
+    path = shlex.quote(f"{REPOSITORY}:{REPOSITORY / 'clients'}")
+    python = shlex.quote(str(REPOSITORY / ".venv" / "bin" / "python"))
+    # -P: a folder called `scripts` where the user happens to be is not this repository's.
+    return f'key() {{ PYTHONPATH={path} {python} -P -m scripts.models key "$@"; }}'
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import json
 import threading
 import time
 from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +30,7 @@ _API_KEY = "API"
 # TorchServe rewrites the file in place: for a moment it is empty or half-written.
 _READ_ATTEMPTS = 10
 _READ_PAUSE_SEC = 0.05
+_RENEW_BEFORE = timedelta(seconds=10)
 
 
 def is_loopback(address: str) -> bool:
@@ -81,6 +83,31 @@ class KeyRing:
         if not self._explicit and not (self._local[api] and self.key_file.is_file()):
             return None
         return self._read(api)
+
+    def valid(self, api: Api) -> str:
+        """The key for a program that sends it itself: renewed first where the key file says that it has expired.
+
+        Raises KeyUnavailable if there is no key or it cannot be renewed, ConnectionFailed if nobody answers.
+        """
+        token = self._tokens[api]
+        if token is not None:
+            return token
+        key = self._read(api)
+        if not self._has_expired(api):
+            return key
+        fresh = self.renewed(api, refused=key)
+        if fresh is None:
+            raise KeyUnavailable(f"the {api} key of {self.key_file} has expired and could not be renewed")
+        return fresh
+
+    def _has_expired(self, api: Api) -> bool:
+        try:
+            text = str(json.loads(self.key_file.read_text(encoding="utf-8"))[api]["expiration time"])
+            # UTC with a fraction of a second of any length, which Python 3.10 cannot parse.
+            expires = datetime.strptime(text[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
+        except (OSError, ValueError, LookupError, TypeError):
+            return False  # the server decides
+        return expires <= datetime.now(timezone.utc) + _RENEW_BEFORE
 
     def renewed(self, api: Api, *, refused: str | None) -> str | None:
         """Another key than the one refused: the file's, if it has changed since, else a renewed one; or None.

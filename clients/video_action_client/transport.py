@@ -33,6 +33,13 @@ class Transport(ABC):
     def close(self) -> None:  # noqa: B027 - a transport without connections has nothing to do
         """Close the connections; the client cannot be used afterwards."""
 
+    def key(self, api: Api = "inference") -> str:
+        """A valid key for that API, renewed first if it has expired: for `curl` and other programs that send it.
+
+        Raises KeyUnavailable, or ConnectionFailed if the server that has to renew it does not answer.
+        """
+        return self._keys.valid(api)
+
     def __enter__(self) -> Self:
         return self
 

@@ -15,6 +15,7 @@ import requests
 
 from camera_motion.sample_clips import LABELS, make_clip
 from serving.server import TorchServe
+from serving.shell_exports import key_function
 from tests.support.paths import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "your-own-model.md").read_text(encoding="utf-8")
@@ -71,7 +72,7 @@ def run(block: str, folder: Path, server: TorchServe) -> str:
         "PYTHONPATH": str(REPOSITORY),
     }
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", block],
+        ["bash", "-euo", "pipefail", "-c", f"{key_function()}\n{block}"],
         cwd=folder,
         env=environment,
         capture_output=True,

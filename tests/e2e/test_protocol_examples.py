@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from serving.server import TorchServe
+from serving.shell_exports import key_function
 from tests.support.paths import REPOSITORY
 from tests.support.videos import VideoPlan, make_video
 
@@ -25,9 +26,10 @@ def test_every_example_has_its_answer() -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the examples run: with a video.mp4."""
+def folder(tmp_path_factory: pytest.TempPathFactory, server: TorchServe) -> Path:
+    """Where the examples run: with a video.mp4 and the server's keys."""
     path = tmp_path_factory.mktemp("examples")
+    (path / "key_file.json").symlink_to(server.key_file)
     (path / "video.mp4").write_bytes(make_video(VideoPlan(num_frames=180)))
     return path
 
@@ -39,8 +41,8 @@ def test_example(server: TorchServe, folder: Path, language: str, code: str, ans
         .replace("127.0.0.1:7070", f"127.0.0.1:{server.grpc_inference_port}")
         .replace("x3d_s", "x3d_xs")
     )
-    command = ["bash", "-ec", code] if language == "bash" else [sys.executable, "-c", code]
-    environment = {**os.environ, "KEY": server.headers()["Authorization"].split()[1], "PYTHONPATH": str(REPOSITORY)}
+    command = ["bash", "-euc", f"{key_function()}\n{code}"] if language == "bash" else [sys.executable, "-c", code]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
     )

@@ -75,7 +75,9 @@ def test_the_literal_commands_after_sourcing_env(checkout: Checkout, x3d_xs_arch
     start = f"source scripts/env && torchserve --start --models x3d_xs.mar > {log} 2>&1 < /dev/null"
     assert checkout.run("bash", "-c", start, env=env).returncode == 0
     server = Server(checkout.root, checkout.ports)
-    server.wait_ready(["x3d_xs"], process=None, timeout_sec=120)
+    waiting = "source scripts/env && python -m scripts.models wait x3d_xs"
+    assert checkout.run("bash", "-c", waiting, env=env).stdout == "x3d_xs is ready\n"
+    assert server.is_ready("x3d_xs")
 
     request = urllib.request.Request(
         f"{server.inference_url}/predictions/x3d_xs",
@@ -87,6 +89,10 @@ def test_the_literal_commands_after_sourcing_env(checkout: Checkout, x3d_xs_arch
         scores: dict[str, float] = json.load(answer)
     assert len(scores) == 400
     assert sum(scores.values()) == pytest.approx(1, abs=1e-5)
+
+    for api in ("inference", "management"):
+        printed = checkout.run("bash", "-c", f"source scripts/env && cd / && key {api}")
+        assert printed.stdout == server.headers(api)["Authorization"].removeprefix("Bearer ") + "\n", printed.stderr
 
     stop = checkout.run("bash", "-c", "source scripts/env && torchserve --stop", env=env)
     assert "TorchServe has stopped." in stop.stdout
@@ -119,7 +125,7 @@ def test_quickstart_refuses_an_unknown_model_in_one_line(checkout: Checkout) -> 
 def test_env_sets_what_torchserve_needs_from_any_folder(checkout: Checkout, shell: str) -> None:
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
-    script = f"cd / && source {checkout.root}/scripts/env && env"
+    script = f"cd / && source {checkout.root}/scripts/env && env && ! key"
     done = checkout.run(shell, "-c", script, env={"PYTHONPATH": "/elsewhere", "TS_CONFIG_FILE": "/elsewhere"})
     assert done.returncode == 0, done.stderr
     variables = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
@@ -128,3 +134,4 @@ def test_env_sets_what_torchserve_needs_from_any_folder(checkout: Checkout, shel
     assert variables["TEMP"] == variables["TMPDIR"] == str(checkout.root / ".serving")
     assert Path(variables["JAVA_HOME"], "bin", "java").is_file()
     assert variables["PATH"].split(":")[0] == str(REPOSITORY / ".venv" / "bin")
+    assert "there is no key file" in done.stderr

@@ -97,7 +97,7 @@ def open_grpc_client(options: argparse.Namespace) -> GrpcVideoClient:
 def advice(error: ClientError, *, start_hint: str = "") -> str:
     """The error in one or two sentences: what went wrong, and which flag mends it where one does."""
     if isinstance(error, InvalidKey | KeyUnavailable):
-        return f"{error.message}. Name the server's key file with --key-file, or give the key with --token"
+        return f"{error.message}: name the server's key file with --key-file, or give the key with --token"
     if isinstance(error, ConnectionFailed) and not error.sent:
         return f"{error.message} {f'{start_hint}; ' if start_hint else ''}--url names another"
     return error.message

@@ -1,4 +1,4 @@
-"""The served models: list, describe, register, set-default, scale, unregister."""
+"""The served models: list, describe, register, set-default, scale, unregister, wait; and the keys to ask them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from ..errors import ClientError
+from ..keys import Api
 from ..results import ModelInfo
 from ..text import models_table, table
 from .connection import Client, Defaults, add_connection_arguments, advice, open_client
@@ -21,6 +22,7 @@ examples:
   {prog} register x3d_s_v2.mar --workers 2
   {prog} set-default x3d_s 2.0
   {prog} unregister x3d_s 1.0
+  {prog} key management
 """
 
 
@@ -80,6 +82,17 @@ def make_parser(prog: str, defaults: Defaults | None) -> argparse.ArgumentParser
     scale.add_argument("--workers", type=int, required=True, metavar="N", help="workers to have")
     unregister = command("unregister", unregister_model, "Stop serving a version; waiting requests are still answered.")
     _model_and_version(unregister, "the default version unless given, which must be the only one left")
+    wait = command("wait", wait_for_model, "Wait until a version can answer, for --timeout seconds at most.")
+    _model_and_version(wait, "the default version unless given")
+    key = command("key", print_key, "Print a valid key, renewed first if it has expired.")
+    key.add_argument(
+        "api",
+        metavar="API",
+        nargs="?",
+        choices=get_args(Api),
+        default="inference",
+        help="inference (default) or management",
+    )
     return parser
 
 
@@ -124,6 +137,18 @@ def scale_model(client: Client, options: argparse.Namespace) -> None:
 
 def unregister_model(client: Client, options: argparse.Namespace) -> None:
     say(client.unregister(options.model, options.model_version), options)
+
+
+def wait_for_model(client: Client, options: argparse.Namespace) -> None:
+    """Exits with 1 if the model is not ready in time; one that is not registered yet is waited for, too."""
+    if not client.ready(options.timeout, model=options.model, version=options.model_version):
+        raise SystemExit(f"models: {options.model} is not ready after {options.timeout:g} s")
+    say(f"{options.model} is ready", options)
+
+
+def print_key(client: Client, options: argparse.Namespace) -> None:
+    key = client.key(options.api)
+    print(json.dumps({"key": key}) if options.json else key)
 
 
 def say(sentence: str, options: argparse.Namespace) -> None:

@@ -14,9 +14,9 @@ import pytest
 from scripts.demo import key_file_in_use
 from serving import connection as repository_connection
 from tests.support.fake_grpc import FakeGrpc, Refused
-from tests.support.fake_server import Asked, FakeServer, KeyFile, refusal
+from tests.support.fake_server import Asked, FakeServer, KeyFile, described, refusal
 from video_action_client import GrpcVideoClient, VideoClient
-from video_action_client.commands import connection
+from video_action_client.commands import connection, models
 from video_action_client.errors import InvalidKey, KeyUnavailable
 from video_action_client.keys import is_loopback
 
@@ -189,3 +189,70 @@ def test_the_commands_default_key_file_stays_here(
     assert key_file_in_use(None, "http://127.0.0.1:8080") == default_keys
     assert key_file_in_use(None, elsewhere("http://127.0.0.1:8080")) is None
     assert key_file_in_use(default_keys, elsewhere("http://127.0.0.1:8080")) == default_keys
+
+
+def renewing(path: Path, *, to: str) -> Callable[[Asked], tuple[int, Any]]:
+    """What TorchServe does when asked for a new inference key: it rewrites the key file."""
+
+    def answer(asked: Asked) -> tuple[int, Any]:
+        assert asked.path == "/token?type=inference"
+        entries = json.loads(path.read_text())
+        entries["inference"] = {"key": to, "expiration time": "2999-01-01T00:00:00.000000000Z"}
+        path.write_text(json.dumps(entries))
+        return 200, b"\n"
+
+    return answer
+
+
+def test_a_key_for_other_programs_is_renewed_only_once_it_has_expired(
+    fake: FakeServer, default_keys: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.answer = renewing(default_keys, to="fresh")
+    entries = json.loads(default_keys.read_text())
+    entries["inference"]["expiration time"] = "2020-01-01T00:00:00.123456789Z"
+    entries["management"]["expiration time"] = "2999-01-01T00:00:00Z"
+    default_keys.write_text(json.dumps(entries))
+    where = ["--management-url", fake.url]
+    for api, key in (("management", "local-m"), ("inference", "fresh"), ("inference", "fresh")):
+        assert models.main(["key", api, *where]) == 0
+        assert capsys.readouterr().out == f"{key}\n"
+    assert models.main(["key", *where]) == 0
+    assert capsys.readouterr().out == "fresh\n"
+    assert len(fake.asked) == 1
+    with VideoClient(fake.url, fake.url, token="mine") as client:
+        assert client.key() == "mine"
+
+
+def test_an_expired_key_is_not_renewed_at_another_machine(
+    fake: FakeServer, default_keys: Path, elsewhere: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    entries = json.loads(default_keys.read_text())
+    entries["inference"]["expiration time"] = "2020-01-01T00:00:00.000000000Z"
+    default_keys.write_text(json.dumps(entries))
+    assert models.main(["key", "--management-url", elsewhere(fake.url)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "is not renewed at" in captured.err
+    assert fake.asked == []
+
+
+def test_without_a_key_file_one_sentence_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert models.main(["key"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"models: there is no key file {tmp_path / 'key_file.json'}; ")
+    assert len(captured.err.splitlines()) == 1
+
+
+def test_waiting_for_a_model_that_does_not_come_fails(
+    fake: FakeServer, default_keys: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.answer = lambda asked: refusal(404, "ModelNotFoundException")
+    with pytest.raises(SystemExit, match=r"m is not ready after 0\.3 s"):
+        models.main(["wait", "m", "--management-url", fake.url, "--timeout", "0.3"])
+    fake.answer = lambda asked: (200, [described("1.0")])
+    assert models.main(["wait", "m", "--management-url", fake.url]) == 0
+    assert capsys.readouterr().out == "m is ready\n"
