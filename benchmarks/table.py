@@ -1,4 +1,4 @@
-"""The README's Markdown table, from a result file and nothing else."""
+"""Markdown tables made from a result file alone: a short one for the README, all of them for docs/performance.md."""
 
 from __future__ import annotations
 
@@ -12,6 +12,32 @@ def markdown(result: Mapping[str, Any]) -> str:
     """A table of what was measured, a table of the targets, and a line that says on what."""
     blocks = [*_latency_tables(result), *_throughput_table(result), *_stage_table(result), *_targets_table(result)]
     return "\n\n".join([*blocks, conditions(result)]) + "\n"
+
+
+def short_table(result: Mapping[str, Any]) -> str:
+    """The README's: latency at each resolution, throughput, peak memory, and a line that says on what."""
+    model, cores = result["settings"]["model"], result["machine"]["cores"]
+    load = result.get("load", {})
+    rows = []
+    for resolution, contenders in load.get("latency", {}).get("http", {}).items():
+        ours, recipe = _median(contenders, "ours"), _median(contenders, "recipe")
+        rows.append([f"{resolution}, one client", _ms(ours), _ms(recipe), _times(recipe, ours)])
+    if throughput := load.get("throughput"):
+        ours, recipe = (float(throughput[name]["rate"]["median"]) for name in ("ours", "recipe"))
+        what = f"{throughput['resolution']}, {throughput['clients']} clients"
+        rows.append([what, f"{ours:.1f} requests/s", f"{recipe:.1f} requests/s", _times(ours, recipe)])
+    if memory := result.get("memory"):
+        rows.append(
+            [f"peak memory above idle, {memory['large']}", *(_peak(memory, name) for name in ("ours", "recipe")), ""]
+        )
+    head = [f"`{model}` over HTTP, {cores} cores", "this package", "the recipe", "faster"]
+    where = f"Medians on {result['machine']['cpu']}, {cores} cores"
+    return f"{_table(head, rows)}\n\n{where}; [all figures and the targets](docs/performance.md#what-was-measured).\n"
+
+
+def _peak(memory: Mapping[str, Any], contender: str) -> str:
+    found = memory["contenders"].get(contender)
+    return "not measured" if found is None else f"{found['above_idle']:.0f} MB"
 
 
 def conditions(result: Mapping[str, Any]) -> str:

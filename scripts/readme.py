@@ -1,4 +1,4 @@
-"""Write the generated tables of README.md: models from their specs, speed from a benchmark's result file.
+"""Write the generated tables of README.md and docs/: models from their specs, speed from a benchmark's result file.
 
 python -m scripts.readme            rewrite the tables
 python -m scripts.readme --check    exit with 1 if they are stale; a test does this
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from benchmarks.results import read_result
-from benchmarks.table import markdown
+from benchmarks.table import markdown, short_table
 from handlers.specs import SPECS, ModelSpec
 from serving.environment import REPOSITORY
 
-README = REPOSITORY / "README.md"
 RESULT = REPOSITORY / "benchmarks" / "results" / "two-cores.json"
 
 
@@ -42,38 +42,51 @@ def _row(spec: ModelSpec) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def benchmark_table(result: Path) -> str:
-    """The table of a result file; a sentence while there is none."""
-    return markdown(read_result(result)) if result.is_file() else "No measurement has been recorded yet."
+def benchmark_table(write: Callable[[Mapping[str, Any]], str]) -> str:
+    """`write` applied to the recorded result; a sentence while there is none."""
+    return write(read_result(RESULT)) if RESULT.is_file() else "No measurement has been recorded yet."
 
 
-def rendered(text: str) -> str:
-    """The README with both tables as they should be."""
-    text = _replaced(text, "models", model_table())
-    return _replaced(text, "benchmark", benchmark_table(RESULT))
+PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
+    "README.md": {"speed": lambda: benchmark_table(short_table), "models": model_table},
+    "docs/performance.md": {"benchmark": lambda: benchmark_table(markdown)},
+}
+"""Page -> name of a pair of markers -> what stands between them."""
 
 
-def _replaced(text: str, name: str, content: str) -> str:
+def rendered(page: str, text: str) -> str:
+    """The page's text with every table as it should be."""
+    for name, content in PAGES[page].items():
+        text = _replaced(page, text, name, content())
+    return text
+
+
+def _replaced(page: str, text: str, name: str, content: str) -> str:
     begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
     before, found, rest = text.partition(begin)
     _, found_end, after = rest.partition(end)
     if not found or not found_end:
-        raise SystemExit(f"README.md has no place for the {name} table: {begin.strip()} and {end}")
+        raise SystemExit(f"{page} has no place for the {name} table: {begin.strip()} and {end}")
     return f"{before}{begin}{content}\n{end}{after}"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Write the generated tables of README.md.")
+    parser = argparse.ArgumentParser(description="Write the generated tables of README.md and docs/.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a table is stale")
     options = parser.parse_args()
-    text = README.read_text(encoding="utf-8")
-    wanted = rendered(text)
-    if options.check:
-        if text != wanted:
-            print("README.md is stale: run `python -m scripts.readme`", file=sys.stderr)
-        return int(text != wanted)
-    README.write_text(wanted, encoding="utf-8")
-    return 0
+    stale = 0
+    for page in PAGES:
+        path = REPOSITORY / page
+        text = path.read_text(encoding="utf-8")
+        wanted = rendered(page, text)
+        if text == wanted:
+            continue
+        stale = 1
+        if options.check:
+            print(f"{page} is stale: run `python -m scripts.readme`", file=sys.stderr)
+        else:
+            path.write_text(wanted, encoding="utf-8")
+    return stale if options.check else 0
 
 
 if __name__ == "__main__":

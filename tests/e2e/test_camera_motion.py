@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import requests
 
-from camera_motion.sample_clips import LABELS, make_clip
+from camera_motion.sample_clips import LABELS, make_clip, sample_clip
 from serving.server import TorchServe
 from serving.shell_exports import key_function
+from tests.support.pages import blocks as page_blocks
 from tests.support.paths import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "your-own-model.md").read_text(encoding="utf-8")
@@ -42,6 +43,16 @@ def test_pan_and_its_reversal_get_their_names(server: TorchServe, camera_motion:
     assert left["pan left"] > 0.8, left
     assert next(iter(right)) == "pan right"
     assert right["pan right"] > 0.8, right
+
+
+def test_the_readme_shows_the_samples_own_answer(server: TorchServe, camera_motion: str, tmp_path: Path) -> None:
+    """To half a percent: each machine encodes the sample clip with other last bits."""
+    (shown,) = (
+        json.loads(block.code) for block in page_blocks(REPOSITORY / "README.md", "json") if "pan" in block.code
+    )
+    got = ask(server, camera_motion, sample_clip(tmp_path / "sample.mp4").read_bytes())
+    assert next(iter(got)) == next(iter(shown))
+    assert {label: got.get(label, 0.0) for label in shown} == pytest.approx(shown, abs=5e-3)
 
 
 def test_all_ten_labels_are_served(server: TorchServe, camera_motion: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.plots import latency_bars, write_plots
 from benchmarks.results import InvalidResult, check_result, read_result, write_result
-from benchmarks.table import markdown
+from benchmarks.table import markdown, short_table
 from tests.support.benchmark_results import make_result
 
 
@@ -81,6 +81,19 @@ def test_table_says_which_targets_are_missed_and_why() -> None:
     assert verdicts[0] == "missed by 25 %"
     assert verdicts[1] == "not measured: load"
     assert set(verdicts[2:]) == {"met"}
+
+
+def test_the_short_table_is_what_a_user_asks_first() -> None:
+    result = make_result()
+    text = short_table(result)
+    rows = _rows(text)
+    assert ["320x240, one client", "100 ms", "401 ms", "4.0x"] in rows
+    assert ["320x240, 8 clients", "42.0 requests/s", "10.0 requests/s", "4.2x"] in rows
+    above_idle = result["memory"]["contenders"]["ours"]["above_idle"]
+    assert rows[-1][:3] == ["peak memory above idle, 3840x2160", f"{above_idle:.0f} MB", "not measured"]
+    assert len(rows) == 2 + 3 + 1 + 1
+    assert "Test CPU, 2 cores" in text
+    assert len(_rows(short_table({key: value for key, value in result.items() if key not in ("load", "memory")}))) == 2
 
 
 def test_table_names_machine_versions_commit_and_command() -> None:
