@@ -29,6 +29,11 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 
 
+def _help(text: str) -> Mapping[str, str]:
+    """The one text about a setting: the comment beside it in model-config.yaml."""
+    return {"help": text}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandlerConfig:
     """How one model is served. `spec` is a name of handlers.specs; None for `head` means the spec's own.
@@ -36,17 +41,38 @@ class HandlerConfig:
     `decode_processes` and `threads`: 0 means one per CPU core.
     """
 
-    spec: str
-    head: Head | None = None
-    decoder: Decoder = "sampled"
-    autorotate: bool = True
-    isolation: Isolation = "process"
-    sandbox: SandboxPolicy = "auto"
-    decode_processes: int = 0
-    runtime: RuntimeName = "auto"
-    precision: Precision = "float32"
-    threads: int = 0
-    limits: Limits = field(default_factory=Limits)
+    spec: str = field(metadata=_help("the model: architecture and preprocessing; the archive's weights belong to it"))
+    head: Head | None = field(
+        default=None,
+        metadata=_help(
+            "how positions are averaged: pytorchvideo | mmaction2 | pyslowfast, as these weights were trained"
+        ),
+    )
+    decoder: Decoder = field(
+        default="sampled",
+        metadata=_help("sampled (default): only the frames wanted | encoded_video: the documented recipe, literally"),
+    )
+    autorotate: bool = field(default=True, metadata=_help("true (default): turn frames as the file's rotation says"))
+    isolation: Isolation = field(
+        default="process",
+        metadata=_help("process (default): decode in a child process with limits | none: in the worker"),
+    )
+    sandbox: SandboxPolicy = field(
+        default="auto",
+        metadata=_help("auto (default): confine decoding processes as far as the system permits | required | none"),
+    )
+    decode_processes: int = field(default=0, metadata=_help("decoding processes; 0 (default): one per core"))
+    runtime: RuntimeName = field(
+        default="auto",
+        metadata=_help("auto (default): the fastest that is installed | eager | compile | openvino"),
+    )
+    precision: Precision = field(
+        default="float32", metadata=_help("float32 (default, exact) | bfloat16 | float16 (GPU)")
+    )
+    threads: int = field(default=0, metadata=_help("threads of the model; 0 (default): one per core"))
+    limits: Limits = field(
+        default_factory=Limits, metadata=_help("over one of these a request is refused; others are not affected")
+    )
 
     @property
     def model_spec(self) -> ModelSpec:

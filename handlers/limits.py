@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from typing import TypeVar
+
+_Number = TypeVar("_Number", int, float)
+
+
+def _limit(default: _Number, unit: str, help: str, over: str) -> _Number:
+    """A field of Limits, with the one text about it: model-config.yaml and docs/protocol.md are written from it."""
+    return field(default=default, metadata={"unit": unit, "help": help, "over": over})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,46 +21,55 @@ class Limits:
     within 500 MB above idle: FFmpeg keeps up to 17 decoded pictures of 1.5 bytes per pixel for H.264 and HEVC.
     """
 
-    max_video_bytes: int = 200 * 1024 * 1024
-    """Bytes of the uploaded file; config.properties' max_request_size bounds the HTTP request as a whole."""
-    max_frame_pixels: int = 4096 * 2304
-    """Width x height of a decoded frame, pixels."""
-    max_video_sec: float = 4 * 3600.0
-    """Duration of the video, seconds."""
-    max_windows: int = 4096
-    """Windows (clips) of one video."""
-    max_videos: int = 64
-    """Videos in one body."""
-    max_views: int = 12_288
-    """Views (windows x crops) that all videos of one body may ask for: 4096 windows of three crops."""
-    max_predictions: int = 50_000
-    """Predictions (windows x top_k, or top_k where the answer holds no windows) in the answer to one body.
-
-    About 90 bytes each with Kinetics' labels, so that an answer stays below 10 MB.
-    """
-    request_timeout_sec: float = 60.0
-    """Wall time of one request from its arrival in the worker to its scores, seconds.
-
-    It must be smaller than TorchServe's `responseTimeout`, after which the whole worker is killed.
-    """
-    max_streams: int = 32
-    """Streams in the container."""
-    max_packets: int = 2_000_000
-    """Packets of the video stream that may be read, also while looking for a duration."""
-    max_frames_per_window: int = 20_000
-    """Frames in one window: bounds absurd frame rates."""
-    decode_timeout_sec: float = 20.0
-    """Wall time of decoding one request, seconds; the process is killed when it does not stop by itself."""
-    decode_memory_mb: int = 420
-    """Memory that decoding one request may take above an idle decoding process, MiB."""
-    max_alloc_mb: int = 32
-    """Largest single allocation inside FFmpeg, MiB; grows on its own to what `max_frame_pixels` needs."""
-    probe_bytes: int = 5_000_000
-    """How far FFmpeg may read to find out what streams there are, bytes; the default is FFmpeg's own."""
+    max_video_bytes: int = _limit(200 * 1024 * 1024, "bytes", "size of the uploaded file", "413 `VideoTooLarge`")
+    max_frame_pixels: int = _limit(4096 * 2304, "pixels", "width x height of a decoded frame", "422 `FrameTooLarge`")
+    max_video_sec: float = _limit(4 * 3600.0, "seconds", "duration of the video", "422 `VideoTooLong`")
+    max_windows: int = _limit(4096, "count", "windows (clips) of one video", "400 `InvalidOption`")
+    max_videos: int = _limit(64, "count", "videos in one body", "400 `InvalidOption`")
+    # 4096 windows of three crops.
+    max_views: int = _limit(12_288, "count", "windows x crops of all videos in one body", "400 `InvalidOption`")
+    # About 90 bytes each with Kinetics' labels, so that an answer stays below 10 MB.
+    max_predictions: int = _limit(
+        50_000,
+        "count",
+        "predictions in the answer to one body: windows x top_k in the format full, else top_k a video",
+        "400 `InvalidOption`",
+    )
+    # After `responseTimeout` TorchServe kills the whole worker.
+    request_timeout_sec: float = _limit(
+        60.0,
+        "seconds",
+        "time from a request's arrival in the worker to its scores; smaller than responseTimeout",
+        "504 `RequestTimeout`",
+    )
+    max_streams: int = _limit(32, "count", "streams in the file", "422 `UndecodableVideo`")
+    max_packets: int = _limit(
+        2_000_000, "count", "packets of the video stream, also while looking for a duration", "422 `VideoTooLong`"
+    )
+    max_frames_per_window: int = _limit(
+        20_000, "count", "frames in one window; bounds absurd frame rates", "422 `VideoTooLong`"
+    )
+    # A process that does not stop by itself is killed.
+    decode_timeout_sec: float = _limit(
+        20.0, "seconds", "time for decoding one video; waiting for the model does not count", "504 `DecodeTimeout`"
+    )
+    decode_memory_mb: int = _limit(
+        420, "MiB", "memory for decoding one video, above an idle decoding process", "422 `UndecodableVideo`"
+    )
+    max_alloc_mb: int = _limit(
+        32,
+        "MiB",
+        "largest single allocation inside FFmpeg; grows to what max_frame_pixels needs",
+        "422 `UndecodableVideo`",
+    )
+    # The default is FFmpeg's own.
+    probe_bytes: int = _limit(
+        5_000_000, "bytes", "how far FFmpeg may read to find the streams", "415 or 422, if they were not found by then"
+    )
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            wanted = (int, float) if field.type == "float" else (int,)
+        for each in fields(self):
+            value = getattr(self, each.name)
+            wanted = (int, float) if each.type == "float" else (int,)
             if isinstance(value, bool) or not isinstance(value, wanted) or not value > 0:
-                raise ValueError(f"limits.{field.name} must be a positive {field.type}, got {value!r}")
+                raise ValueError(f"limits.{each.name} must be a positive {each.type}, got {value!r}")

@@ -1,4 +1,4 @@
-"""Write the generated tables of README.md and docs/: models from their specs, speed from a benchmark's result file.
+"""Write the generated tables of README.md and docs/: models, limits, and speed as a benchmark's result file has it.
 
 python -m scripts.readme            rewrite the tables
 python -m scripts.readme --check    exit with 1 if they are stale; a test does this
@@ -9,10 +9,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
 from benchmarks.results import read_result
 from benchmarks.table import markdown, short_table
+from handlers.limits import Limits
 from handlers.specs import SPECS, ModelSpec
 from serving.environment import REPOSITORY
 
@@ -47,8 +49,19 @@ def benchmark_table(write: Callable[[Mapping[str, Any]], str]) -> str:
     return write(read_result(RESULT)) if RESULT.is_file() else "No measurement has been recorded yet."
 
 
+def limits_table() -> str:
+    """One Markdown row per limit of a request."""
+    rows = [
+        f"| `{limit.name}` | {limit.default} | {limit.metadata['unit']} | {limit.metadata['help']} "
+        f"| {limit.metadata['over']} |"
+        for limit in fields(Limits)
+    ]
+    return "\n".join(["| setting | default | unit | what is bounded | over it |", "|---|---|---|---|---|", *rows])
+
+
 PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "README.md": {"speed": lambda: benchmark_table(short_table), "models": model_table},
+    "docs/protocol.md": {"limits": limits_table},
     "docs/performance.md": {"benchmark": lambda: benchmark_table(markdown)},
 }
 """Page -> name of a pair of markers -> what stands between them."""

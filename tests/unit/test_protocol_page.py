@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import fields
 
+from handlers.config import HandlerConfig
 from handlers.errors import REQUEST_ERRORS
 from handlers.limits import Limits
 from handlers.request.options import OPTIONS, OptionSpec
+from serving.model_config import model_config
 from tests.support.paths import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "protocol.md").read_text()
@@ -38,6 +40,24 @@ def test_the_limits_are_all_there_with_their_defaults() -> None:
     defaults = Limits()
     found = {cells[0].strip("`"): cells[1] for cells in _rows("Limits")}
     assert found == {field.name: str(getattr(defaults, field.name)) for field in fields(Limits)}
+
+
+def test_the_errors_over_a_limit_exist() -> None:
+    named = [
+        (int(status), name)
+        for status, name in re.findall(r"(\d+) `(\w+)`", " ".join(row[4] for row in _rows("Limits")))
+    ]
+    assert len(named) == len(fields(Limits)) - 1  # probe_bytes: whatever is found by then
+    assert all(REQUEST_ERRORS[name].status == status for status, name in named)
+
+
+def test_a_new_archive_has_the_same_sentence_beside_each_limit() -> None:
+    text = model_config(name="m", spec="x3d_s", head="pytorchvideo", runtime="auto", precision="float32")
+    comments = dict(re.findall(r"^ +(\w+): *\S* +# (.*)$", text, re.MULTILINE))
+    for name, _, unit, what, _ in _rows("Limits"):
+        assert comments[name.strip("`")] == (what if unit == "count" else f"{unit}: {what}")
+    for setting in fields(HandlerConfig):
+        assert comments[setting.name] == setting.metadata["help"]
 
 
 def test_the_errors_are_all_there_with_their_status() -> None:
