@@ -17,14 +17,15 @@ from camera_motion.sample_clips import LABELS, make_clip, sample_clip
 from serving.server import TorchServe
 from serving.shell_exports import key_function
 from tests.support.pages import blocks as page_blocks
+from tests.support.pages import run_blocks
 from tests.support.paths import REPOSITORY
 
-PAGE = (REPOSITORY / "docs" / "your-own-model.md").read_text(encoding="utf-8")
+PAGE = REPOSITORY / "docs" / "your-own-model.md"
 
 
 def blocks(language: str) -> list[str]:
-    """The page's fenced blocks of that language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)
+    """The page's fenced blocks of that language that are to be run, in order."""
+    return [block.code for block in run_blocks(PAGE, language)]
 
 
 def ask(server: TorchServe, url: str, clip: bytes) -> dict[str, float]:
@@ -95,9 +96,9 @@ def run(block: str, folder: Path, server: TorchServe) -> str:
 
 
 def test_the_page_leads_from_a_state_dict_to_an_answer(server: TorchServe, model_store: Path, workplace: Path) -> None:
-    fine_tune = blocks("python")[0]
+    (fine_tune,) = blocks("python")
     subprocess.run([sys.executable, "-W", "ignore", "-c", fine_tune], cwd=workplace, check=True, timeout=120)
-    packaging, registering, asking = blocks("bash")[:3]
+    packaging, registering, asking, _ = blocks("bash")
     assert "mine.mar" in run(packaging, workplace, server)
     shutil.copy(workplace / "model_store" / "mine.mar", model_store)
     assert "registered" in run(registering, workplace, server)
@@ -107,17 +108,14 @@ def test_the_page_leads_from_a_state_dict_to_an_answer(server: TorchServe, model
 
 
 def test_the_worked_example_packages_and_films(workplace: Path, server: TorchServe) -> None:
-    """All of the block but the hour of training, whose script has a test of its own."""
-    training, *others = blocks("bash")[3].splitlines()
-    assert training.startswith("python -m scripts.train_camera_motion")
-    run("\n".join(others), workplace, server)
+    run(blocks("bash")[3], workplace, server)
     assert (workplace / "model_store" / "camera_motion.mar").is_file()
     assert (workplace / "pan_left.mp4").stat().st_size > 1000
 
 
 def test_every_option_on_the_page_is_one_of_the_script(server: TorchServe, workplace: Path) -> None:
     usage = run("python -m scripts.train_camera_motion --help", workplace, server)
-    table = PAGE[PAGE.index("| option of") :]
+    table = PAGE.read_text().partition("| option of")[2]
     documented = set(re.findall(r"`(--[a-z-]+)", table))
     assert documented
     assert documented <= set(re.findall(r"--[a-z-]+", usage))

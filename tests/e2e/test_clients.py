@@ -18,6 +18,7 @@ import pytest
 
 from serving.server import TorchServe
 from tests.support.archives import tiny_archive
+from tests.support.pages import run_blocks
 from tests.support.paths import REPOSITORY
 from tests.support.traffic import variant
 from video_action_client import ClientError, GrpcVideoClient, Prediction, VideoClient
@@ -37,7 +38,7 @@ from video_action_client.retry import NO_RETRY
 
 Client = VideoClient | GrpcVideoClient
 
-PAGE = (REPOSITORY / "docs" / "clients.md").read_text()
+PAGES = (REPOSITORY / "docs" / "clients.md", REPOSITORY / "clients" / "README.md")
 
 # Answers with the number of bytes, slowly for `slow`, not at all for `boom`.
 ECHO = """
@@ -267,13 +268,13 @@ def test_predict_and_models_as_commands(server: TorchServe, h264_video: bytes, t
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)
+    return [block.code for page in PAGES for block in run_blocks(page, language)]
 
 
 def test_the_examples_of_the_page_run(
     server: TorchServe, x3d_xs_archive: Path, tmp_path: Path, h264_video: bytes
 ) -> None:
-    """Every example of docs/clients.md, as it stands; only the addresses' ports and the model's name differ."""
+    """Every example of docs/clients.md and clients/README.md, as it stands; only ports and the model's name differ."""
     first, second = variant(x3d_xs_archive, "page"), variant(x3d_xs_archive, "page", version="2.0")
     server.register(first.name)
     folder = tmp_path / "folder"
@@ -305,12 +306,12 @@ def test_the_examples_of_the_page_run(
             assert done.returncode == 0, f"{block}\n{done.stderr}"
             outputs.append(done.stdout)
     server.unregister("page", "2.0")  # the page unregisters the first
-    assert len(outputs) == 8
-    predicted, models = outputs[0], outputs[-2]
+    assert len(outputs) == 9
+    predicted, models = outputs[0], outputs[-3]
     assert predicted.count("ms in the server") == 3
     assert "registered with 1 initial workers" in models
     assert "page 2.0 default ready" in models
-    assert outputs[-1].strip() == "415 UnsupportedVideo"
+    assert outputs[-2].strip() == "415 UnsupportedVideo"
 
 
 def pointed_at(block: str, server: TorchServe) -> str:

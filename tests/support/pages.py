@@ -20,6 +20,17 @@ ALL_PAGES = (
     *sorted((REPOSITORY / "docs").glob("*.md")),
 )
 
+RUN_BY = {
+    "README.md": "tests/e2e/test_page_commands.py",
+    "docs/checkpoints.md": "tests/e2e/test_page_commands.py",
+    "docs/evaluation.md": "tests/e2e/test_page_commands.py",
+    "docs/clients.md": "tests/e2e/test_clients.py",
+    "clients/README.md": "tests/e2e/test_clients.py",
+    "docs/protocol.md": "tests/e2e/test_protocol_examples.py",
+    "docs/your-own-model.md": "tests/e2e/test_camera_motion.py",
+}
+"""Which test runs the blocks of a page."""
+
 _FENCE = re.compile(
     r"(?:^<!-- not run: (?P<reason>.*?) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE
 )
