@@ -50,7 +50,15 @@ def _saved(folder: Path, content: Any) -> Path:
     return path
 
 
-@pytest.mark.parametrize("golden", goldens(), ids=lambda golden: f"{golden.dialect}-{golden.spec}")
+@pytest.mark.parametrize(
+    "golden",
+    [
+        pytest.param(
+            golden, id=f"{golden.dialect}-{golden.spec}", marks=[pytest.mark.slow] if golden.spec != "x3d_s" else []
+        )
+        for golden in goldens()
+    ],
+)
 def test_answers_are_the_original_models(golden: Golden, tmp_path: Path) -> None:
     """MMAction2's logits to 1e-4, PySlowFast's probabilities to 1e-5."""
     spec = get_spec(golden.spec)
