@@ -17,9 +17,8 @@ import yaml
 
 from handlers.config import HandlerConfig
 from handlers.errors import InvalidConfig, SetupError
-from handlers.model.archive_info import ARCHIVE_FILE, CONFIG_FILE, LABELS_FILE, ArchiveInfo
+from handlers.model.archive_info import ARCHIVE_FILE, CONFIG_FILE, LABELS_FILE, ArchiveInfo, read_config
 from handlers.model.labels import read_labels
-from handlers.pipeline import read_config
 
 _MACHINE_SETTINGS = ("threads", "decode_processes", "isolation", "sandbox")
 

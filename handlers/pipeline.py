@@ -16,17 +16,16 @@ from typing import Any
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from handlers import __version__
-from handlers.config import HandlerConfig, model_settings
+from handlers.config import HandlerConfig
 from handlers.decode.processes import ProcessDecodeService
 from handlers.decode.service import DecodeService
 from handlers.decode.threads import ThreadDecodeService
 from handlers.errors import InternalError, InvalidConfig, InvalidLabels, RequestError
 from handlers.inference import create_inference
-from handlers.model.archive_info import CONFIG_FILE, LABELS_FILE, ArchiveInfo
+from handlers.model.archive_info import LABELS_FILE, ArchiveInfo, read_config
 from handlers.model.labels import read_labels
 from handlers.model.runtimes import BatchedRuntime, StreamedRuntime, best_device, cores, create_runtime
 from handlers.pending import PendingVideo
@@ -167,15 +166,6 @@ class VideoClassifier:
 
 def _planned_views(budget: Budget | None) -> int:
     return 0 if budget is None else budget.planned_views
-
-
-def read_config(model_dir: Path) -> HandlerConfig:
-    """The settings in an unpacked archive's model-config.yaml; raises InvalidConfig."""
-    try:
-        content = yaml.safe_load((model_dir / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise InvalidConfig(f"the archive has no readable {CONFIG_FILE}: {type(error).__name__}") from error
-    return model_settings(content)
 
 
 def create_decoder(spec: ModelSpec, config: HandlerConfig) -> DecodeService:

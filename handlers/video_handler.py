@@ -23,14 +23,14 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from ts.metrics.dimension import Dimension
 from ts.metrics.metric_type_enum import MetricTypes
 
 from handlers.errors import InternalError, InvalidOption, RequestError, SetupError
-from handlers.model.archive_info import verify_package_origin
+from handlers.model.archive_info import read_config, verify_package_origin
+from handlers.model.runtimes import assigned_device
 from handlers.pending import PendingVideo
-from handlers.pipeline import VideoClassifier, read_config
+from handlers.pipeline import VideoClassifier
 from handlers.request.answer import VideoScores, render
 from handlers.request.budgets import Budget, planned_views
 from handlers.request.options import VideoRequest
@@ -104,8 +104,7 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
         if spec.pathways != self.pathways:
             other = "dual_pathway_handler" if spec.pathways == 2 else "single_pathway_handler"
             raise SetupError(f"{spec.name} has {spec.pathways} pathway(s) and needs the entry {other}.py")
-        gpu_id = properties.get("gpu_id")
-        self.device = f"cuda:{gpu_id}" if torch.cuda.is_available() and gpu_id is not None else "cpu"
+        self.device = assigned_device(properties.get("gpu_id"))
         self.classifier = VideoClassifier.from_directory(model_dir, device=self.device)
         self.mapping = {str(index): label for index, label in enumerate(self.classifier.labels)}
         # The name that it is registered under; an archive can be registered under any.

@@ -12,10 +12,12 @@ import zipfile
 from pathlib import Path
 
 from handlers.errors import SetupError
+from handlers.model.archive_info import OPENVINO_FILE
 
 ROOT = Path(__file__).resolve().parent.parent
 _HANDLERS = ROOT / "handlers"
 _ENTRIES = {1: "single_pathway_handler.py", 2: "dual_pathway_handler.py"}
+_STAND_IN = "torch_stand_in.py"  # becomes torch.py at the archive's root, where there is an OpenVINO model to serve
 # Archives are a function of their content: one date, the earliest a zip file can hold, instead of the build's.
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 _CREATED_ON = "01/01/1980 00:00:00"
@@ -55,6 +57,8 @@ def build_archive(
     Raises ArchiveError; `target` is replaced whole or not touched.
     """
     _copy_handlers(stage / "handlers")
+    if (stage / OPENVINO_FILE).is_file():
+        shutil.copy(_HANDLERS / _STAND_IN, stage / "torch.py")
     with tempfile.TemporaryDirectory(prefix="package-") as work_name:
         work = Path(work_name)
         built = _run_archiver(stage, config_file, entry, work, name=name, version=version)
@@ -72,8 +76,8 @@ def _copy_handlers(target: Path) -> None:
     shutil.copytree(
         _HANDLERS,
         target,
-        # Entry files go to the archive's root, where TorchServe looks for them, and nowhere else.
-        ignore=shutil.ignore_patterns("__pycache__", "*.pyc", *_ENTRIES.values()),
+        # Entry files and the stand-in for torch go to the archive's root, where they are looked for, and nowhere else.
+        ignore=shutil.ignore_patterns("__pycache__", "*.pyc", *_ENTRIES.values(), _STAND_IN),
     )
 
 

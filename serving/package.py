@@ -188,6 +188,8 @@ def _write_stage(
             model = load_model(spec, weights, num_classes=source.num_classes, head=source.head)
             convert(model, spec, stage / OPENVINO_FILE)
             info = replace(info, openvino=OpenVinoInfo(model=OPENVINO_FILE, weights_sha256=digest))
+            if options.runtime == "openvino":
+                weights.unlink()  # the converted model has them, and no other runtime will ask
         else:
             notes = ("openvino is not installed: the archive holds no converted model, workers will use torch",)
     (stage / ARCHIVE_FILE).write_text(json.dumps(info.to_json(), indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What an archive says about itself: `archive.json` at its root, and the check that its own code is what runs."""
+"""What an archive says about itself: `archive.json` and the settings, and the check that its own code is what runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import yaml
+
 import handlers
+from handlers.config import HandlerConfig, model_settings
 from handlers.errors import InvalidConfig, SetupError
 from handlers.specs import Head
 
@@ -90,6 +93,15 @@ class ArchiveInfo:
         if info.head not in get_args(Head) or info.weights.kind not in get_args(WeightsKind):
             raise InvalidConfig(f"{ARCHIVE_FILE} is damaged: head {info.head!r}, weights {info.weights.kind!r}")
         return info
+
+
+def read_config(model_dir: Path) -> HandlerConfig:
+    """The settings in an unpacked archive's model-config.yaml; raises InvalidConfig."""
+    try:
+        content = yaml.safe_load((model_dir / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise InvalidConfig(f"the archive has no readable {CONFIG_FILE}: {type(error).__name__}") from error
+    return model_settings(content)
 
 
 def verify_package_origin(model_dir: Path) -> None:

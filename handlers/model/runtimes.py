@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from handlers.config import HandlerConfig
-from handlers.model.archive_info import ArchiveInfo
+from handlers.errors import InvalidConfig, RuntimeUnavailable
+from handlers.model.archive_info import WEIGHTS_FILE, ArchiveInfo, read_config
 from handlers.model.openvino_runtime import OpenVinoRuntime, import_openvino
 from handlers.specs import ModelSpec
 from handlers.video.transforms import FloatArray, Pathways
@@ -61,9 +62,14 @@ def create_runtime(
     Raises RuntimeUnavailable when it cannot work here.
     """
     threads = config.threads or cores()
-    name = _choose(config, device)
+    name = _choose(config, archive, device)
     if name == "openvino":
         return OpenVinoRuntime(model_dir, archive, precision=config.precision, threads=threads, device=device)
+    if not (model_dir / WEIGHTS_FILE).is_file():
+        raise RuntimeUnavailable(
+            f"runtime {name} needs weights for torch, and this archive holds an OpenVINO model alone; package it again "
+            f"with --runtime auto or --runtime {name}"
+        )
     from handlers.model.torch_runtime import TorchRuntime  # seconds of imports that OpenVINO's workers do without
 
     return TorchRuntime(
@@ -73,17 +79,43 @@ def create_runtime(
 
 def best_device(config: HandlerConfig) -> str:
     """`cuda:0` where the configured runtime can use it and it is there, else `cpu`."""
-    if config.runtime == "openvino" or not any(Path(driver).exists() for driver in _GPU_DRIVERS):
+    return "cpu" if config.runtime == "openvino" else assigned_device(0)
+
+
+def assigned_device(gpu_id: object) -> str:
+    """`cuda:N` for the GPU of that number where torch can use it, else `cpu`; None stands for no GPU."""
+    if gpu_id is None or not has_gpu_driver():
         return "cpu"
     import torch  # takes seconds
 
-    return "cuda:0" if torch.cuda.is_available() else "cpu"
+    return f"cuda:{gpu_id}" if torch.cuda.is_available() else "cpu"
 
 
-def _choose(config: HandlerConfig, device: str) -> str:
+def needs_torch(model_dir: Path, *, torch_installed: bool) -> bool:
+    """Whether a worker that serves this unpacked archive has to import torch, asked before anything has imported it.
+
+    A GPU's driver on this machine is reason enough if torch is installed: which GPU a worker gets, if any, it is told
+    only later. True, too, if the settings cannot be read: the handler then refuses them in its own words.
+    """
+    try:
+        config, archive = read_config(model_dir), ArchiveInfo.read(model_dir)
+    except InvalidConfig:
+        return torch_installed
+    profiled = bool(os.environ.get("ENABLE_TORCH_PROFILER"))  # TorchServe then wraps every request in torch's profiler
+    if profiled or config.decoder == "encoded_video" or _choose(config, archive, "cpu") != "openvino":
+        return True
+    return torch_installed and has_gpu_driver()
+
+
+def has_gpu_driver() -> bool:
+    """Whether this machine has a GPU's driver; asks neither the driver nor torch."""
+    return any(Path(driver).exists() for driver in _GPU_DRIVERS)
+
+
+def _choose(config: HandlerConfig, archive: ArchiveInfo, device: str) -> str:
     if config.runtime != "auto":
         return config.runtime
-    if device != "cpu" or config.precision == "float16":
+    if device != "cpu" or config.precision == "float16" or archive.openvino is None:
         return "eager"
     return "openvino" if import_openvino() is not None else "eager"
 

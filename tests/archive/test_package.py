@@ -12,7 +12,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 
 from handlers import __version__
 from handlers.config import HandlerConfig
-from handlers.errors import InvalidConfig
+from handlers.errors import InvalidConfig, RuntimeUnavailable
 from handlers.limits import Limits
 from handlers.model.archive_info import ArchiveInfo
 from handlers.model.labels import read_labels
@@ -98,15 +98,19 @@ def test_root_of_the_archive_is_the_contract(unpacked: Path) -> None:
         "openvino/model.bin",
         "openvino/model.xml",
         "single_pathway_handler.py",
+        "torch.py",
         "weights.safetensors",
     }
     shipped = {path.relative_to(ROOT).as_posix() for path in (ROOT / "handlers").rglob("*.py")}
-    entries = {"handlers/single_pathway_handler.py", "handlers/dual_pathway_handler.py"}
-    assert {name for name in names if name.startswith("handlers/")} == shipped - entries
-    for name in shipped - entries:
+    at_the_root = {
+        f"handlers/{name}.py" for name in ("single_pathway_handler", "dual_pathway_handler", "torch_stand_in")
+    }
+    assert {name for name in names if name.startswith("handlers/")} == shipped - at_the_root
+    for name in shipped - at_the_root:
         assert (unpacked / name).read_bytes() == (ROOT / name).read_bytes()
     entry = "single_pathway_handler.py"
     assert (unpacked / entry).read_bytes() == (ROOT / "handlers" / entry).read_bytes()
+    assert (unpacked / "torch.py").read_bytes() == (ROOT / "handlers" / "torch_stand_in.py").read_bytes()
 
 
 def test_manifest_names_entry_version_and_settings(unpacked: Path) -> None:
@@ -256,10 +260,28 @@ def test_own_labels_decide_the_class_count_of_random_weights(store: Path, tmp_pa
     assert read_labels(folder / "index_to_name.json") == ("wave", "clap", "jump")
     assert load_file(folder / "weights.safetensors")["blocks.5.proj.bias"].shape == (3,)
     assert not (folder / "openvino").exists()
+    assert not (folder / "torch.py").exists()
     info = ArchiveInfo.read(folder)
     assert (info.name, info.version, info.num_classes, info.openvino) == ("gestures", "2.1", 3, None)
     handler = yaml.safe_load((folder / "model-config.yaml").read_text())["handler"]
     assert (handler["runtime"], handler["precision"]) == ("eager", "bfloat16")
+
+
+def test_an_archive_for_openvino_holds_its_weights_once(store: Path, tmp_path: Path) -> None:
+    options = PackageOptions(spec="x3d_xs", weights="random", runtime="openvino", output=store)
+    folder = _unpack(package(options).path, tmp_path / "unpacked")
+    assert not (folder / "weights.safetensors").exists()
+    assert (folder / "torch.py").is_file()
+    info = ArchiveInfo.read(folder)
+    assert info.openvino is not None
+    assert info.weights.sha256 == info.openvino.weights_sha256
+    spec, config = get_spec("x3d_xs"), HandlerConfig(spec="x3d_xs", runtime="openvino")
+    runtime = create_runtime(spec, config, info, folder, device="cpu")
+    clips = np.zeros((1, 3, spec.num_frames, spec.crop_size, spec.crop_size), dtype=np.float32)
+    assert runtime.logits([clips]).shape == (1, 400)
+    runtime.close()
+    with pytest.raises(RuntimeUnavailable, match="runtime eager needs weights for torch, and this archive holds an Op"):
+        create_runtime(spec, replace(config, runtime="eager"), info, folder, device="cpu")
 
 
 def test_bundled_weights_are_cast_up_and_bring_their_labels(

@@ -380,12 +380,20 @@ def test_a_missing_package_is_named(context: Context, model_dir: Path, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("cuda", "gpu_id", "device"), [(True, 1, "cuda:1"), (True, None, "cpu"), (False, 0, "cpu"), (False, None, "cpu")]
+    ("driver", "cuda", "gpu_id", "device"),
+    [
+        (True, True, 1, "cuda:1"),
+        (True, True, None, "cpu"),
+        (True, False, 0, "cpu"),
+        (False, True, 0, "cpu"),  # torch, which a worker on OpenVINO does not have, is not asked
+        (False, False, None, "cpu"),
+    ],
 )
 def test_device(
     context: Context,
     model_dir: Path,
     monkeypatch: pytest.MonkeyPatch,
+    driver: bool,
     cuda: bool,
     gpu_id: int | None,
     device: str,
@@ -396,6 +404,7 @@ def test_device(
         asked.append(device)
         raise SetupError("far enough")
 
+    monkeypatch.setattr("handlers.model.runtimes.has_gpu_driver", lambda: driver)
     monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
     monkeypatch.setattr(VideoClassifier, "from_directory", load)
     with pytest.raises(SetupError, match="far enough"):

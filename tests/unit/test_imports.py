@@ -29,7 +29,7 @@ LAYERS = (
     ("pending", "inference"),
     ("pipeline",),
     ("video_handler",),
-    ("single_pathway_handler", "dual_pathway_handler"),
+    ("single_pathway_handler", "dual_pathway_handler", "torch_stand_in"),
 )
 
 # Third-party packages that only these modules may import.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from handlers.errors import RuntimeUnavailable
 from handlers.model.archive_info import ArchiveInfo, OpenVinoInfo, WeightsInfo
 from handlers.model.network import build_model
 from handlers.model.openvino_runtime import OpenVinoRuntime
-from handlers.model.runtimes import Runtime, best_device, create_runtime
+from handlers.model.runtimes import Runtime, best_device, create_runtime, needs_torch
 from handlers.model.torch_runtime import TorchRuntime
 from handlers.specs import get_spec
 from handlers.video.transforms import pack_pathways
@@ -72,7 +74,8 @@ def test_auto_takes_openvino_on_a_cpu(model_dir: Path) -> None:
 
 
 def test_auto_without_openvino_is_eager(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("handlers.model.runtimes.import_openvino", lambda: None)
+    for module in ("runtimes", "openvino_runtime"):
+        monkeypatch.setattr(f"handlers.model.{module}.import_openvino", lambda: None)
     assert isinstance(_create(model_dir), TorchRuntime)
     with pytest.raises(RuntimeUnavailable, match="needs the openvino package"):
         _create(model_dir, runtime="openvino")
@@ -93,6 +96,60 @@ def test_the_best_device_is_a_gpu_that_the_runtime_can_use(
     monkeypatch.setattr("handlers.model.runtimes._GPU_DRIVERS", (str(tmp_path if has_driver else tmp_path / "none"),))
     monkeypatch.setattr("torch.cuda.is_available", lambda: has_gpu)
     assert best_device(HandlerConfig(spec="x3d_xs", runtime=runtime)) == device
+
+
+@pytest.mark.parametrize(
+    ("settings", "converted", "has_driver", "installed", "needed"),
+    [
+        ({}, True, False, True, False),
+        ({"runtime": "openvino"}, True, False, True, False),
+        ({"precision": "bfloat16"}, True, False, True, False),
+        ({"runtime": "eager"}, True, False, True, True),
+        ({"runtime": "compile"}, True, False, False, True),
+        ({"precision": "float16"}, True, False, True, True),
+        ({"decoder": "encoded_video"}, True, False, True, True),
+        ({}, False, False, True, True),
+        ({}, True, True, True, True),  # the worker may be given the GPU
+        ({}, True, True, False, False),  # what it could do with it is not installed
+        ({"runtime": "openvino"}, True, True, True, True),  # so that it can refuse a GPU that it is given
+        ({"runtime": "of clay"}, True, False, True, True),
+        ({"runtime": "of clay"}, True, False, False, False),
+    ],
+)
+def test_a_worker_needs_torch_where_openvino_does_not_run_the_model(
+    settings: dict[str, str],
+    converted: bool,
+    has_driver: bool,
+    installed: bool,
+    needed: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("handlers.model.runtimes.has_gpu_driver", lambda: has_driver)
+    _write_settings(tmp_path, settings, INFO if converted else replace(INFO, openvino=None))
+    assert needs_torch(tmp_path, torch_installed=installed) is needed
+
+
+def test_a_worker_needs_torch_without_openvino_and_under_the_profiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handlers.model.runtimes.has_gpu_driver", lambda: False)
+    _write_settings(tmp_path, {}, INFO)
+    assert not needs_torch(tmp_path, torch_installed=True)
+    with monkeypatch.context() as profiled:
+        profiled.setenv("ENABLE_TORCH_PROFILER", "true")
+        assert needs_torch(tmp_path, torch_installed=True)
+    monkeypatch.setattr("handlers.model.runtimes.import_openvino", lambda: None)
+    assert needs_torch(tmp_path, torch_installed=True)
+
+
+def _write_settings(folder: Path, settings: dict[str, str], info: ArchiveInfo) -> None:
+    (folder / "archive.json").write_text(json.dumps(info.to_json()))
+    (folder / "model-config.yaml").write_text(json.dumps({"handler": {"spec": info.spec, **settings}}))  # JSON is YAML
+
+
+def test_auto_takes_torch_where_the_archive_has_no_converted_model(model_dir: Path) -> None:
+    assert isinstance(_create(model_dir, info=replace(INFO, openvino=None)), TorchRuntime)
 
 
 def test_openvino_equals_eager(model_dir: Path, openvino_runtime: Runtime) -> None:
