@@ -28,7 +28,7 @@ from handlers.request.budgets import planned_windows
 from handlers.request.options import OPTIONS, VideoRequest
 from handlers.single_pathway_handler import SinglePathwayHandler
 from handlers.video.sampling import Window
-from tests.handler.test_video_handler import LABELS, REPORT, FakeClassifier, call, rows
+from tests.support.fake_classifier import LABELS, REPORT, FakeClassifier, call, rows
 
 FUZZ_SECONDS = float(os.environ.get("FUZZ_SECONDS", "60"))
 STATUSES = {200, *(int(error.status) for error in REQUEST_ERRORS.values())}

@@ -1,96 +1,26 @@
-"""The adapter in TorchServe's own terms: its Context, its metrics cache, its message format; the classifier is a fake.
-
-The fake answers by the payload's text: `good <n>` gives scores, `slow` a RequestError, `crash` raises.
-"""
+"""The adapter in TorchServe's own terms: its Context, its metrics cache, its messages; its classifier is a fake."""
 
 from __future__ import annotations
 
 import json
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from ts.context import Context, RequestProcessor
+from ts.context import Context
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
-from ts.protocol.otf_message_handler import create_predict_response
 
-from handlers.config import HandlerConfig
 from handlers.dual_pathway_handler import DualPathwayHandler
-from handlers.errors import DecodeTimeout, InvalidConfig, RequestError, SetupError
+from handlers.errors import InvalidConfig, SetupError
 from handlers.pipeline import VideoClassifier
-from handlers.request.answer import VideoScores, WindowScores
-from handlers.request.budgets import Budget
-from handlers.request.options import VideoRequest
+from handlers.request.answer import VideoScores
 from handlers.request.wire import render_reply
 from handlers.single_pathway_handler import SinglePathwayHandler
-from handlers.specs import get_spec
-from handlers.video.sampling import VideoReport, Window
+from tests.support.fake_classifier import REPORT, FakeClassifier, call, rows
 from tests.support.paths import REPOSITORY
-
-SPEC = get_spec("x3d_xs")
-LABELS = ("jump", "run", "sit")
-REPORT = VideoReport(
-    duration_sec=2.0,
-    width=64,
-    height=48,
-    fps=30.0,
-    codec="h264",
-    frames_decoded=4,
-    decode_ms=3.0,
-    transform_ms=2.0,
-)
-
-
-class FakeClassifier:
-    """VideoClassifier's interface; scores follow from the payload alone."""
-
-    spec, labels, config = SPEC, LABELS, HandlerConfig(spec="x3d_xs")
-
-    def __init__(self, broken_step: str | None = None) -> None:
-        self.broken_step = broken_step
-        self.budgets: Sequence[Budget] = ()
-        self.seen: Sequence[VideoRequest | RequestError] = ()
-
-    def prepare(
-        self, requests: Sequence[VideoRequest | RequestError], budgets: Sequence[Budget]
-    ) -> list[VideoRequest | RequestError]:
-        assert len(budgets) == len(requests)
-        self.budgets = budgets
-        if self.broken_step == "prepare":
-            raise OSError("/secret/path is gone")
-        return list(requests)
-
-    def score(self, pending: Sequence[VideoRequest | RequestError]) -> list[VideoScores | RequestError]:
-        self.seen = pending
-        if self.broken_step == "score":
-            raise MemoryError("token 1234")
-        return [one if isinstance(one, RequestError) else self._scores(one.payload) for one in pending]
-
-    def describe(self) -> dict[str, Any]:
-        return {"spec": {"name": SPEC.name}, "num_labels": 3}
-
-    def _scores(self, payload: bytes) -> VideoScores | RequestError:
-        kind, _, number = payload.decode().partition(" ")
-        if kind == "slow":
-            return DecodeTimeout("too slow")
-        logits = np.array([[float(number), 1.0, 0.0]], dtype=np.float32)
-        if kind == "crash":
-            logits = np.array([[0.0, 0.0, 0.0, 9.0]], dtype=np.float32)  # a class that has no label
-        return VideoScores((WindowScores(Window(0.0, 1.6), logits),), REPORT, inference_ms=5.0, total_ms=10.0)
-
-
-def rows(*payloads: str, **headers: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """HTTP rows with raw bodies, all with the same headers."""
-    common = {"Host": "127.0.0.1", "explain": "False", "X-Top-K": "3", **headers}
-    return (
-        [{"body": bytearray(payload.encode())} for payload in payloads],
-        [{**common, "body": {"content-type": ""}} for _ in payloads],
-    )
 
 
 @pytest.fixture
@@ -108,20 +38,6 @@ def handler(context: Context) -> Any:
     handler.context, handler.classifier = context, FakeClassifier()
     handler.model_name, handler.model_version = "clips", "2.0"
     return handler
-
-
-def call(handler: Any, data: list[dict[str, Any]], headers: list[dict[str, Any]]) -> list[tuple[int, Any]]:
-    """(status, parsed body) per answered row, through the base class's `handle` and TorchServe's own encoding."""
-    context = handler.context
-    context.request_processor = [RequestProcessor(each) for each in headers]
-    context.request_ids = {index: f"id-{index}" for index in range(len(data))}
-    context.metrics.request_ids = context.request_ids
-    bodies = handler.handle(data, context)
-    assert len(bodies) == len(data)
-    create_predict_response(bodies, context.request_ids, "Prediction success", 200, context=context)
-    for index in context.request_ids:
-        assert context.get_response_content_type(index) == "application/json"
-    return [(context.get_response_status(index)[0], json.loads(bodies[index])) for index in context.request_ids]
 
 
 def test_each_row_gets_its_own_answer_in_order(handler: Any) -> None:
@@ -316,7 +232,7 @@ def test_a_plan_that_failed_is_counted_by_its_reason(
     handler: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report = replace(REPORT, plan_fallback="raw_stream")
-    monkeypatch.setattr("tests.handler.test_video_handler.REPORT", report)
+    monkeypatch.setattr("tests.support.fake_classifier.REPORT", report)
     with caplog.at_level(logging.INFO, logger="ts"):
         call(handler, *rows("good 1"))
     lines = [record.getMessage().split("|#type")[0] for record in caplog.records]

@@ -48,6 +48,18 @@ def test_packages_import_what_stands_above_them(package: str) -> None:
     assert imported(package) & {*PACKAGES, "tests"} <= allowed | {package}
 
 
+def test_tests_share_by_way_of_the_support_folder() -> None:
+    """No test imports another one or a conftest, so that each can be moved and run alone."""
+    found = {
+        (str(path.relative_to(REPOSITORY)), node.module)
+        for path in FOLDERS["tests"].rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tests.")
+        if not (node.module or "").startswith(("tests.support", "tests.golden"))
+    }
+    assert found == set()
+
+
 def test_scripts_are_commands() -> None:
     """Each module can be run, but for the few that belong to one or two commands."""
     private = {"__init__", "_bulk"}
