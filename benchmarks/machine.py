@@ -1,4 +1,4 @@
-"""What a result was measured on: processor, memory, versions, commit and load. Never who or where: no host name."""
+"""What a result was measured on: processor, memory, versions, commit and load. No user or host name."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def load_average() -> list[float]:
 
 
 def cpu_model() -> str:
-    """The processor's name as the system tells it, with its features that decide a model's speed."""
+    """The processor's name as the system reports it, with its features that decide a model's speed."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

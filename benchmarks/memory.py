@@ -2,7 +2,7 @@
 
 Resident memory is added up over the processes, so pages that they share count twice. The peak is taken twice, too:
 sampled, and as the sum of each process's own high-water mark, which misses nothing and is never smaller than the truth;
-targets look at the latter where the system tells it.
+targets look at the latter where the system reports it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def resident_mb(processes: Sequence[psutil.Process]) -> float:
 
 
 def high_water_mb(processes: Sequence[psutil.Process]) -> float | None:
-    """Megabytes that each of them held at most (VmHWM), added up; None where the system does not tell."""
+    """Megabytes that each of them held at most (VmHWM), added up; None where the system does not report it."""
     total = 0.0
     for process in processes:
         try:

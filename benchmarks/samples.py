@@ -27,7 +27,7 @@ class Summary:
     maximum: float
 
     def to_json(self) -> dict[str, Any]:
-        """Rounded to what can mean anything: a microsecond where the unit is a millisecond."""
+        """Rounded to three decimals: a microsecond where the unit is a millisecond."""
         return {
             "count": self.count,
             **{name: round(getattr(self, name), 3) for name in self.__slots__ if name != "count"},

@@ -16,7 +16,7 @@ Result = Mapping[str, Any]
 MODEL = "x3d_s"
 _COMPARE: Mapping[str, Callable[[float, float], bool]] = {">=": operator.ge, "<=": operator.le}
 FLAT_MB = 16.0
-"""Megabytes of growth over a row of requests that still count as flat: what an allocator keeps at its whim."""
+"""Megabytes of growth over a row of requests that count as flat, since allocators return freed memory late."""
 
 
 class NotMeasured(Exception):
@@ -33,8 +33,8 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """`measure` reads the value from a result; `reason` what stood in the way of a value that misses the target, in
-    the same run's figures. Both raise NotMeasured."""
+    """`measure` reads the value from a result; `reason` explains a value that misses the target, from the same run's
+    figures. Both raise NotMeasured."""
 
     name: str
     what: str

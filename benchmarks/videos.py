@@ -81,7 +81,7 @@ def ensure_video(video: BenchmarkVideo, folder: Path = FOLDER, *, on_frame: Call
 
 
 def describe_video(video: BenchmarkVideo, path: Path) -> dict[str, Any]:
-    """What a result file tells about an input."""
+    """What a result file says about an input."""
     content = path.read_bytes()
     return {
         "width": video.width,

@@ -1,4 +1,4 @@
-"""Keeps a worker to the cores that it was promised, decoding processes and all: what it uses beyond is someone else's.
+"""Binds a worker and its decoding processes to the cores that it was promised, so that others keep theirs.
 
 Workers of one machine do not know each other, so a core is claimed by a lock on a file, which ends with its holder.
 """

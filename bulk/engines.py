@@ -23,7 +23,7 @@ TASK_BATCHES = 4
 
 
 class WorkerLost(SetupError):
-    """A worker died, and the work it held with it; what was finished before is kept."""
+    """A worker died and its unfinished work is lost; finished work is kept."""
 
 
 class Engine(Protocol):
@@ -128,7 +128,7 @@ _worker: Worker | None = None
 
 
 def _start_worker(plan: WorkerPlan) -> None:
-    """Runs once in each worker process, which keeps its model; the process's end cleans up behind it."""
+    """Runs once in each worker process, which keeps its model until it ends."""
     global _worker
     _worker = Worker(plan)
     multiprocessing.util.Finalize(None, _worker.close, exitpriority=1)

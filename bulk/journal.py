@@ -120,7 +120,7 @@ def is_journal(path: Path) -> bool:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """The whole content under that name, or what was there before; forced to disk."""
+    """Replace the file in one step, so that it holds the old or the new content; forced to disk."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:

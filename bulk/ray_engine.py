@@ -5,7 +5,7 @@ on, and carried through Ray's object store; with shared storage, or URIs, by the
 warmed model turns them into outcomes, and this process takes those in. Ray Data's `read_binary_files` would stop at the
 first file that cannot be read; here that is a row.
 
-A node that goes away takes the batches it held with it. Ray Data is told to go on without them (`max_errored_blocks`,
+A node that goes away takes the batches it held with it. Ray Data is set to go on without them (`max_errored_blocks`,
 no actor restarts, which would wait for a machine that may never come back), and what is missing at the end of a pass is
 run again. Batches are known by number, so none is taken twice.
 """

@@ -71,7 +71,7 @@ def _head(width: int, num_frames: int) -> nn.Module:
     """
     read_out = nn.Conv2d(width * num_frames, 2 * (num_frames - 1), kernel_size=1)
     nn.init.zeros_(read_out.weight)
-    nn.init.zeros_(read_out.bias)  # type: ignore[arg-type]  # a Conv2d has one unless told otherwise
+    nn.init.zeros_(read_out.bias)  # type: ignore[arg-type]  # a Conv2d has one by default
     return nn.Sequential(nn.BatchNorm2d(width * num_frames, affine=False), read_out)
 
 

@@ -125,7 +125,7 @@ def new_model() -> nn.Module:
 
 
 def pool_globally(model: nn.Module, fixed_pool: nn.Module | None) -> nn.Module:
-    """Put `fixed_pool` back, or a global pool where None, so that any picture size fits; answers the pool that was."""
+    """Put `fixed_pool` back, or a global pool where None, so that any picture size fits; returns the previous pool."""
     previous = model.get_submodule(f"{HEAD}.pool.pool")
     model.get_submodule(f"{HEAD}.pool").pool = nn.AdaptiveAvgPool3d(1) if fixed_pool is None else fixed_pool
     return previous

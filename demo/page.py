@@ -81,7 +81,7 @@ class Page:
         """Choices of versions of that model."""
         try:
             served = self._client.models() if model else ()
-        except ClientError:  # the page said so when it was loaded, and says so again when the video is sent
+        except ClientError:  # reported when the page was loaded, and again when a video is sent
             served = ()
         return version_choices(served, model)
 

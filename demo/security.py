@@ -1,4 +1,4 @@
-"""What keeps the demo page to itself: headers for the browser, and requests of other pages that are refused."""
+"""Keeps other web pages out of the demo page: headers for the browser, and a check of each request's origin."""
 
 from __future__ import annotations
 

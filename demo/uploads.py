@@ -54,7 +54,7 @@ class UploadFolder:
                 oldest.parent.rmdir()  # refuses while it holds another file
 
     def drop_unfinished(self) -> None:
-        """Remove what uploads that broke off have left behind; only while none is under way."""
+        """Remove the files of interrupted uploads; only while no upload is under way."""
         for each in self._unfinished():
             with contextlib.suppress(OSError):
                 each.unlink()

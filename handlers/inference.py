@@ -1,7 +1,7 @@
 """Decoded views -> the model -> scores, while other videos of the same batch are still decoded.
 
-Two ways, by what the runtime is good at: `StreamedInference` gives each view to the model as it comes, several side by
-side; `BatchedInference` fills a batch first. Both are driven by one thread and leave every failure with its video.
+Two ways, depending on the runtime: `StreamedInference` gives each view to the model as it comes, several side by
+side; `BatchedInference` fills a batch first. Both are driven by one thread and a failure affects only its own video.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from handlers.request.answer import WindowScores
 
 logger = logging.getLogger(__name__)
 
-_FILL_SEC = 0.5  # the first views of a batch wait no longer for others, which a slow video may never bring
+_FILL_SEC = 0.5  # how long the first views of a batch wait for others; a slow video may take longer
 
 Views = NDArray[np.float32]
 Pack = Callable[[Views], list[Views]]
@@ -112,7 +112,7 @@ class _StreamedRun:
         return not self._waiting and self._under_way == 0 and others_ended and not mine.may_bring_more
 
     def _finish(self, view: _View, future: Future[Logits], at: float) -> None:
-        """A failure fails the video that the view belongs to, no other."""
+        """Record the logits; an error of the model fails only the video that the view belongs to."""
         self._under_way -= 1
         view.window.video.model_ends(at)
         error = future.exception()
@@ -125,7 +125,7 @@ class _StreamedRun:
 
 
 class BatchedInference:
-    """Views of all videos fill a batch, and leave the decoder's memory meanwhile, so that it can go on."""
+    """Views of all videos fill a batch; they are copied out of the decoder's memory, so that decoding goes on."""
 
     def __init__(self, runtime: BatchedRuntime, decoder: DecodeService, pack: Pack) -> None:
         self._runtime, self._decoder, self._pack = runtime, decoder, pack

@@ -17,7 +17,7 @@ from handlers.request.options import VideoRequest
 class PendingVideo:
     """A video that is being decoded, and the scores of the windows that came so far.
 
-    `budget` is shared by the videos of one request; without one nothing bounds what they cost together.
+    `budget` is shared by the videos of one request; None means no limit on what they cost together.
     """
 
     request: VideoRequest
@@ -89,7 +89,7 @@ def enforce_budgets(videos: Sequence[PendingVideo], decoder: DecodeService) -> N
 
 
 def _over_budget(videos: Sequence[PendingVideo]) -> dict[Budget | None, RequestError]:
-    """The budgets that are exceeded, and what their videos are answered with."""
+    """The budgets that are exceeded, with the error that their videos get."""
     now = time.monotonic()
     late = {video.budget for video in videos if video.budget and now >= video.budget.deadline and not video.is_complete}
     over: dict[Budget | None, RequestError] = {budget: budget.timeout() for budget in late}
@@ -108,7 +108,7 @@ def time_left(videos: Sequence[PendingVideo]) -> float | None:
 
 
 def end(video: PendingVideo, failure: RequestError, decoder: DecodeService) -> None:
-    """Fail a video with what went wrong first, and stop its decoding."""
+    """Fail a video with the first error that it met, and stop its decoding."""
     if video.failure is None:
         video.failure = failure
         decoder.cancel(video.job)

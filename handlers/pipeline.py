@@ -99,7 +99,7 @@ class VideoClassifier:
         """Start decoding every request; failures that are already known pass through.
 
         `budgets` has one entry per request; requests that came in one body share theirs. Bodies that ask for few views
-        are decoded first, so that a body of many does not keep every decoder while its neighbours run out of time.
+        are decoded first, so that a body of many views does not occupy every decoder while others run out of time.
         """
         shared: Sequence[Budget | None] = budgets or [None] * len(requests)
         pending: list[PendingVideo | RequestError | None] = [None] * len(requests)
@@ -114,7 +114,7 @@ class VideoClassifier:
         try:
             self._inference.run(sorted(videos, key=lambda video: video.started))  # the order in which decoding began
         except BaseException:
-            for video in reversed(videos):  # or their decoders would stay taken
+            for video in reversed(videos):  # otherwise their decoders would stay occupied
                 self._decoder.cancel(video.job)
             raise
         return [self._finish(video) if isinstance(video, PendingVideo) else video for video in pending]
@@ -126,7 +126,7 @@ class VideoClassifier:
             self._runtime.logits(self._pack(np.zeros((count, 3, self.spec.num_frames, size, size), dtype=np.float32)))
 
     def describe(self) -> dict[str, Any]:
-        """What `GET /models/NAME?customized=true` tells about the model."""
+        """The model's description, which `GET /models/NAME?customized=true` returns."""
         return {
             "spec": {**asdict(self.spec), "clip_duration_sec": self.spec.clip_duration_sec},
             "num_labels": len(self.labels),

@@ -2,7 +2,7 @@
 
     preprocess    rows -> requests (request.wire), whose decoding starts at once
     inference     requests -> scores (pipeline)
-    postprocess   scores -> one JSON body and one status per row (results), and metrics
+    postprocess   scores -> one JSON body and one status per row (request.answer), and metrics
 
 N rows in, N answers out, in order; whatever goes wrong with one row is that row's answer. Rows of gRPC's
 StreamPredictions2, which this server's frontend cannot answer, get none.
@@ -180,7 +180,7 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
     def _reply(
         self, row: Envelope, videos: Sequence[tuple[VideoRequest | RequestError, VideoScores | RequestError]]
     ) -> Reply:
-        """The answer to one row; whatever goes wrong while it is put together is the row's answer."""
+        """The reply to one row; an error while it is built becomes that row's reply."""
         answers = [self._answer(request, scores) for request, scores in videos]
         self._count_errors([answer for answer in answers if isinstance(answer, RequestError)])
         try:
@@ -265,7 +265,7 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
 
 @contextmanager
 def _failures_logged(what: str) -> Iterator[None]:
-    """No failure to report something may fail the request that it is about."""
+    """Logs a failure to write metrics or a reply's status, which must not fail the request."""
     try:
         yield
     except Exception as error:  # noqa: BLE001  as above
@@ -273,7 +273,7 @@ def _failures_logged(what: str) -> Iterator[None]:
 
 
 def _is_sequence(headers: Headers) -> bool:
-    """Whether a row came by gRPC's StreamPredictions2, told by the only headers that such a row has.
+    """Whether a row came by gRPC's StreamPredictions2, recognised by the only headers that such a row has.
 
     Whatever the answer, TorchServe 0.12's frontend cannot send it: that call serves models with `sequenceBatching`
     alone, and an answer for another one ends the frontend's thread for this worker for good. The frontend ends the call
@@ -284,12 +284,12 @@ def _is_sequence(headers: Headers) -> bool:
 
 
 def _failure(error: Exception) -> RequestError:
-    """What the client is told."""
+    """The error that the client gets."""
     return error if isinstance(error, RequestError) else _unexpected(error)
 
 
 def _unexpected(error: Exception) -> InternalError:
-    """For the client one sentence; for the log what and where, without values: they may be a stranger's or a secret."""
+    """The client gets a generic message; the log gets type and line only, because values may be user data."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "an unknown place"
     logger.error("a request failed unexpectedly: %s in %s", type(error).__name__, where)

@@ -97,7 +97,7 @@ def engine_options(arguments: argparse.Namespace) -> EngineOptions:
 
 @contextmanager
 def opened_model(spec_or_mar: str) -> Iterator[Model]:
-    """The archive of that path, or the spec packaged for the time being."""
+    """The archive of that path, or the spec, packaged into a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="bulk-package-") as folder:
         yield read_model(_find_archive(spec_or_mar, Path(folder)))
 

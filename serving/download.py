@@ -20,7 +20,7 @@ _BLOCK_BYTES = 1 << 20
 
 
 class DownloadError(Exception):
-    """The file could not be had, or what came is not the file; nothing was left behind."""
+    """The download failed, or the bytes are not those expected; no file was left behind."""
 
 
 def sha256_of(path: Path) -> str:

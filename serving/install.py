@@ -61,7 +61,7 @@ def install(file: Path, stamp: Path = STAMP) -> None:
     subprocess.run([*command[: command.index("-r")], *editable], check=True, env=env)
     known = json.loads(stamp.read_text()) if stamp.is_file() else {}
     fresh = digests(file)
-    # What an older version of a shared file had installed is not known to hold any more.
+    # A shared file has changed: what was installed from other files may no longer be as they ask.
     known = {} if any(known.get(name, value) != value for name, value in fresh.items()) else known
     stamp.write_text(json.dumps(known | fresh, indent=2) + "\n")
 

@@ -174,7 +174,7 @@ class Server:
         return found[-1] if found else f"see the log\n{self._tail()}"
 
     def _tail(self, lines: int = 15) -> str:
-        """The last lines that say most: a worker's own, else the console's."""
+        """The last lines of the most useful log: the worker's own, else the console's."""
         for name in ("model_log.log", "console.log"):
             file = self.directory / "logs" / name
             if file.is_file() and (text := file.read_text(errors="replace").strip()):

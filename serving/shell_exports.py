@@ -1,4 +1,4 @@
-"""Prints the shell commands that `source scripts/env` runs: one source of truth for shells and for Python."""
+"""Prints the shell commands that `source scripts/env` runs, with the settings that `environment` gives Python too."""
 
 from __future__ import annotations
 

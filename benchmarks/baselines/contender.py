@@ -1,4 +1,4 @@
-"""What every in-process contender answers: the time of each stage, and the classes it found."""
+"""What every in-process contender returns: the time of each stage, and the classes it found."""
 
 from __future__ import annotations
 

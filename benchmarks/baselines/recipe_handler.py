@@ -33,7 +33,7 @@ class RecipeHandler:
     """Decode, transform, model, softmax, top five: one request after the other."""
 
     def initialize(self, context: Any) -> None:
-        """TorchServe's call: `context` tells where the archive was unpacked, and holds its model-config.yaml."""
+        """TorchServe's call: `context` says where the archive was unpacked, and holds its model-config.yaml."""
         self.load(Path(context.system_properties["model_dir"]), context.model_yaml_config["recipe"])
 
     def load(self, folder: Path, recipe: Mapping[str, Any]) -> None:

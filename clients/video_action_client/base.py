@@ -116,7 +116,7 @@ class BaseClient(Transport):
         return tuple(info for name in sorted(self._model_names()) for info in self._versions(name))
 
     def describe(self, model: str, version: str | None = None) -> ModelInfo:
-        """One version, the default one unless told, with what its handler tells of itself (`metadata`).
+        """One version, the default one unless given, with its handler's description (`metadata`).
 
         `metadata` is None as long as no worker is ready, and for handlers that tell nothing.
         """
@@ -126,10 +126,10 @@ class BaseClient(Transport):
         if not info.ready:
             return info
         try:
-            told = self._described(model, version, customized=True)[0].get("customizedMetadata")
+            description = self._described(model, version, customized=True)[0].get("customizedMetadata")
         except ApiError:  # the handler cannot describe itself; what TorchServe knows is still worth telling
             return info
-        return replace(info, metadata=_metadata(told))
+        return replace(info, metadata=_metadata(description))
 
     def register(
         self,
@@ -168,7 +168,7 @@ class BaseClient(Transport):
         return self._manage(lambda key: self._scale(key, model, version, min_workers, most))
 
     def unregister(self, model: str, version: str | None = None) -> str:
-        """Remove a version, the default one unless told; TorchServe's own sentence.
+        """Remove a version, the default one unless given; TorchServe's own sentence.
 
         The default version can only be removed as the last one: make another the default first.
         """
@@ -240,12 +240,12 @@ def _parsed(text: str) -> Any:
         raise InvalidAnswer(f"the server's answer is not JSON: {text[:80]!r}") from None
 
 
-def _metadata(told: object) -> Mapping[str, Any] | None:
-    """What a handler tells of itself: an object, or the text of one."""
-    if isinstance(told, str):
+def _metadata(description: object) -> Mapping[str, Any] | None:
+    """A handler's description: an object, or its JSON text."""
+    if isinstance(description, str):
         try:
-            told = json.loads(told)
+            description = json.loads(description)
         except ValueError:
             return None
     # A handler that knows nothing of descriptions takes the question for a request without a video.
-    return told if isinstance(told, Mapping) and set(told) != ERROR_KEYS else None
+    return description if isinstance(description, Mapping) and set(description) != ERROR_KEYS else None

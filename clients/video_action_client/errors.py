@@ -179,7 +179,7 @@ REQUEST_ERRORS: Mapping[str, type[RequestError]] = {
         DecodeTimeout,
     )
 } | {"RequestTimeout": TimeLimitExceeded}
-"""Wire type -> class, for what the handlers answer."""
+"""Wire type -> class, for the errors that the handlers raise."""
 
 SERVING_ERRORS: Mapping[str, type[ServingError]] = {
     "InvalidKeyException": InvalidKey,

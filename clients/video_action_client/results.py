@@ -1,4 +1,4 @@
-"""What the clients answer with: frozen values, the same over HTTP and gRPC. Times are seconds, or ms by name."""
+"""What the clients return: frozen values, the same over HTTP and gRPC. Times are seconds, or ms by name."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoInfo:
-    """What the decoder learnt about the file; None where the container does not tell. `warnings` are sentences.
+    """What the decoder learnt about the file; None where the container does not say. `warnings` are sentences.
 
-    `plan_fallback`: why every frame had to be decoded instead of only those that were wanted; None when it was not so.
+    `plan_fallback`: why every frame had to be decoded instead of only those that were wanted, else None.
     """
 
     duration_sec: float | None
@@ -130,7 +130,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """The answer to one video: its labels, highest score first, and how they came about.
+    """The answer to one video: its labels, highest score first, with the clips, the sampling and the timing.
 
     `clips` are the windows behind the averaged `predictions`, those of the timeline where it has one. `answer` is
     the server's whole answer as it came.
@@ -223,7 +223,7 @@ class WorkerInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:
-    """One version of a served model. `metadata` is what its handler tells of itself, None where it was not asked for.
+    """One version of a served model. `metadata` is its handler's description, None where it was not asked for.
 
     `pending_requests` wait in the queue, which takes `remaining_capacity` more before the server answers busy.
     """

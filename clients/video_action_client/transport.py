@@ -19,7 +19,8 @@ T = TypeVar("T")
 
 # The first answer to a refused key is to read the key file again, the second to have it renewed.
 _MAX_RENEWALS = 2
-# TorchServe does not answer a body that is too large, it hangs up. Smaller ones fit into the sockets' buffers whole.
+# TorchServe closes the connection on a body that is too large, without an answer. Bodies smaller than this fit into the
+# sockets' buffers, so for them a cut connection has another cause.
 _CUT_OFF_BYTES = 2**20
 
 

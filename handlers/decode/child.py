@@ -1,4 +1,4 @@
-"""One decoding process as the server sees it: started, fed, listened to, replaced."""
+"""One decoding process, from the server's side: starting it, giving it jobs, reading its messages, replacing it."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ from handlers.video.sampling import Window, WindowViews
 logger = logging.getLogger(__name__)
 
 _START_TIMEOUT_SEC = 60.0
-_MOST_STARTS = 2  # that may fail in a row before a job is told so
+_MOST_STARTS = 2  # failed starts in a row before a job gets the error
 _END_TIMEOUT_SEC = 1.0  # for a process that has closed its pipe
 
 
 class DecodingProcess:
-    """A process, and the server's side of its pipe and its shared memory. Never blocks but while it starts."""
+    """A process, and the server's side of its pipe and its shared memory. Blocks only while it starts."""
 
     socket: socket.socket
     _popen: subprocess.Popen[bytes]
@@ -164,7 +164,7 @@ class DecodingProcess:
 
     @property
     def patience_sec(self) -> float | None:
-        """How long to wait for the next message; None: as long as it takes, because it waits for us."""
+        """How long to wait for the next message; None: without a limit, because it waits for the server."""
         if self.is_starting:
             return _START_TIMEOUT_SEC - self._start_waited_sec
         if self._job is None or len(self._held) == NUM_SLOTS:
@@ -189,7 +189,7 @@ class DecodingProcess:
             self.fail(DecodeTimeout(f"decoding took longer than the {limit:g} s that are allowed"))
 
     def read(self) -> None:
-        """Take the messages that have come, at most one buffer of them: the other processes want to be heard, too."""
+        """Take the messages that have come, at most one buffer of them, so that the other processes get their turn."""
         try:
             data = self.socket.recv(MAX_MESSAGE_BYTES)
         except BlockingIOError:

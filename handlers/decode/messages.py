@@ -1,10 +1,10 @@
-"""What the server and a decoding process tell each other: small typed messages, and how they travel on the pipe.
+"""The messages between the server and a decoding process, and how they travel on the pipe.
 
     server -> process    StartJob, SlotFreed
     process -> server    Ready, then for each job: WindowsCounted, WindowDone (any number), JobDone or JobFailed
 
 A message is JSON behind a length of four bytes, never a pickle. The decoding process reads untrusted input, so the
-server believes nothing that it says: `parse_from_process` checks the size, the kind and every field of a message, and
+server does not trust its messages: `parse_from_process` checks the size, the kind and every field of a message, and
 raises MalformedMessage for whatever an honest process does not send.
 """
 
@@ -34,7 +34,7 @@ _LENGTH = struct.Struct("!I")
 
 
 class MalformedMessage(Exception):
-    """A decoding process said something that no honest one says."""
+    """A decoding process sent something that an honest one never sends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class WindowsCounted:
-    """How many windows the video will be looked at in; said once, before the first of them."""
+    """How many windows the job has; sent once, before the first of them."""
 
     num_windows: int
 
@@ -168,7 +168,7 @@ class Channel:
         return StartJob(free_slots=slots, sampling=Sampling(**content.pop("sampling")), **content)
 
 
-# What a process says, checked ---------------------------------------------------------------------------------------
+# Messages from a process, checked -------------------------------------------------------------------------------------
 
 
 def parse_from_process(body: bytes) -> FromProcess:

@@ -1,8 +1,8 @@
 """Decoding in processes of their own: a video that crashes, hangs or exhausts memory takes only its own request along.
 
-Each process has a pipe, a file with the payload that it can only read, and shared slots for finished views. What a
-process says is not believed before it is checked. One that misses its deadline, dies or says what no honest process
-says is replaced; the job it held gets an error, every other job goes on.
+Each process has a pipe, a file with the payload that it can only read, and shared slots for finished views. Its
+messages are checked before they are used. A process that misses its deadline, ends or sends anything malformed is
+replaced; the job it held gets an error, every other job goes on.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class ProcessDecodeService:
                     idle = sum(other.job is None for other in self._processes) - len(self._queued)
                     process.begin(self._queued.popleft(), threads=_threads(idle))
                 elif not process.restart():
-                    # There is no memory for a new process, or it cannot run: a job must not wait for that for ever.
+                    # There is no memory for a new process, or it cannot run: a job must not wait for one without end.
                     self._queued.popleft().error = InternalError("the decoding process could not be started; try again")
 
 

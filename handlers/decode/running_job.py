@@ -1,4 +1,4 @@
-"""A job in a decoding process: what the process says about it, held against what was asked for."""
+"""A job in a decoding process: checks the messages about it against the job that was given."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _TIME_SLACK_SEC = 1e-6  # of a window's times, which were rounded to floats
 
 
 class RunningJob:
-    """What is known of one job, and how long its process may still keep silent.
+    """What is known of one job, and how much longer its process may take until its next message.
 
-    Each method raises MalformedMessage for what an honest process does not say.
+    Each method raises MalformedMessage for a message that an honest process does not send.
     """
 
     def __init__(self, job: DecodeJob, spec: ModelSpec, limits: Limits) -> None:

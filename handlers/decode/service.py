@@ -65,7 +65,7 @@ class Wakeup:
             self._sender.send(b"!")
 
     def clear(self) -> None:
-        """Forget every notification until now."""
+        """Discard the notifications so far."""
         with suppress(BlockingIOError):
             while self._receiver.recv(4096):
                 pass
@@ -76,7 +76,7 @@ class Wakeup:
 
 
 class DecodeService(Protocol):
-    """What the pipeline needs of a decoder."""
+    """What the pipeline needs from a decoder."""
 
     wakeup: Wakeup
 
@@ -93,8 +93,8 @@ class DecodeService(Protocol):
         There are two reasons to wait: jobs that are under way, and, with `also_for_wakeup`, a notification by another
         thread. Without either this returns at once.
 
-        Jobs are taken up in the order of `submit`. A job's deliveries hold room that later jobs need, so they are to
-        be taken and released in that order, too.
+        Jobs are taken up in the order of `submit`. A job's deliveries occupy memory that later jobs need, so take
+        and release them in that order, too.
         """
 
     def cancel(self, job: DecodeJob) -> None:

@@ -30,11 +30,11 @@ class VideoStream(Protocol):
 
 
 _News = int | Delivery | VideoReport | RequestError
-"""What a thread tells of its job: the number of windows, then each of them, then how it ended."""
+"""What a thread reports about its job: the number of windows, then each of them, then how it ended."""
 
 
 class ThreadDecodeService:
-    """Decodes in `workers` threads. Nothing protects this process from a decoder that crashes or hangs."""
+    """Decodes in `workers` threads. A decoder that crashes or hangs takes this process along."""
 
     sandbox: tuple[str, ...] = ()
 

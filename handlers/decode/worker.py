@@ -1,6 +1,6 @@
 """The decoding process: takes jobs from a pipe, puts views into shared memory. Runs apart from the server on purpose.
 
-It reads untrusted input, so it holds nothing worth taking: no environment, no torch, no model; it can open no file and
+It reads untrusted input, so it holds nothing confidential: no environment, no torch, no model; it can open no file and
 no socket, it writes to nothing but the pipe and the slots, and its memory has a ceiling. Where the kernel permits,
 `handlers.decode.sandbox` enforces this against code inside the process as well.
 """
@@ -108,7 +108,7 @@ class Worker:
         try:
             self._channel.send(WindowsCounted(reader.count_windows(job.sampling)))
             for done in reader.windows(job.sampling):
-                # The reader gives back the very arrays that `allocate` gave it; which one it is tells the slot.
+                # The reader gives back the very arrays that `allocate` gave it; so the array identifies its slot.
                 at = next(at for at, (views, _) in enumerate(given) if views is done.views)
                 _, slot = given.pop(at)
                 window = done.window

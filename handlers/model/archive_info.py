@@ -1,4 +1,4 @@
-"""What an archive says about itself: `archive.json` and the settings, and the check that its own code is what runs."""
+"""The description inside an archive, `archive.json` and the settings, and the check that its own code is what runs."""
 
 from __future__ import annotations
 

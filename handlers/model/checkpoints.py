@@ -1,13 +1,13 @@
 """Checkpoint files of three ecosystems -> one canonical state dict: pytorchvideo's own keys, float32.
 
-Recognised by tell-tale keys, not by file names:
+Recognised by keys that only one ecosystem has, not by file names:
 
     pytorchvideo   {"model_state": ...}     blocks.0. ...                  X3D, Slow, SlowFast
     mmaction2      {"state_dict": ...}      backbone.conv1_s.conv ...      X3D
     pyslowfast     {"model_state": ...}     s1.pathway0_stem ...           X3D, Slow, SlowFast
 
 Files are read with `torch.load(weights_only=True)` or as safetensors, so no code in them runs. Whatever does not fit is
-refused, never skipped: a half-loaded model answers, and answers wrongly.
+refused, never skipped: a half-loaded model would give answers, but wrong ones.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def _checked_head(name: str, origin: str) -> Head:
 def _completed(
     state_dict: dict[str, torch.Tensor], spec: ModelSpec, *, num_classes: int, head: Head
 ) -> dict[str, torch.Tensor]:
-    """With what files may leave out (batch counters, which evaluation never reads) and shapes that mean the same."""
+    """Adds missing `num_batches_tracked` entries and reshapes linear weights to 1x1x1 convolutions."""
     for key, shape in expected_shapes(spec, num_classes=num_classes, head=head).items():
         value = state_dict.get(key)
         if value is None and key.endswith(".num_batches_tracked"):
@@ -227,7 +227,7 @@ _MMACTION2_ENDS = MappingProxyType(
 
 
 def _from_mmaction2(key: str, family: Family) -> str:
-    """MMAction2's key -> canonical; a key it does not know comes back as it is, and is refused as left over."""
+    """MMAction2's key -> canonical; an unknown key is returned unchanged, and then refused as left over."""
     module, _, leaf = key.rpartition(".")
     if module in _MMACTION2_ENDS:
         return f"{_MMACTION2_ENDS[module]}.{leaf}"
@@ -273,7 +273,7 @@ _PYSLOWFAST_HEAD = MappingProxyType(
 
 
 def _from_pyslowfast(key: str, family: Family) -> str:
-    """PySlowFast's key -> canonical; a key it does not know comes back as it is, and is refused as left over."""
+    """PySlowFast's key -> canonical; an unknown key is returned unchanged, and then refused as left over."""
     module, _, leaf = key.rpartition(".")
     if (end := re.fullmatch(r"head\.(\w+)", module)) and end[1] in _PYSLOWFAST_HEAD[family]:
         return f"blocks.{_PYSLOWFAST_HEAD[family][end[1]]}.{leaf}"

@@ -78,7 +78,7 @@ def _from_json(text: str, origin: str) -> list[str]:
 
 
 def _by_id(pairs: list[tuple[str, Any]], origin: str) -> list[str]:
-    """Pairs of a JSON object, duplicates kept, as names in id order; the values' type tells the direction."""
+    """Pairs of a JSON object, duplicates kept, as names in id order; the values' type says which part is the id."""
     if all(isinstance(value, str) for _, value in pairs):
         numbered = [(key, value) for key, value in pairs]
     elif all(isinstance(value, int) and not isinstance(value, bool) for _, value in pairs):

@@ -1,4 +1,4 @@
-"""Spec + weights -> an eval-mode nn.Module that answers logits; the only module that imports pytorchvideo.models.
+"""Spec + weights -> an eval-mode nn.Module that returns logits; the only module that imports pytorchvideo.models.
 
 Three ecosystems share the backbones and differ at the end, so a checkpoint's head is a parameter here:
 
@@ -8,7 +8,7 @@ Three ecosystems share the backbones and differ at the end, so a checkpoint's he
 
 pytorchvideo 0.1.5 builds X3D with a Softmax in the head, which its own main branch dropped later
 (`head_activation=None`); with it a recipe that applies softmax itself would do so twice. It is dropped here too: all
-models answer logits.
+models return logits.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from handlers.errors import InvalidCheckpoint
 from handlers.specs import Head, ModelSpec, X3DArchitecture
 
 _NAMES_SHOWN = 5
-"""How many keys an error names before it only counts them."""
+"""How many keys an error message lists; the rest is counted."""
 
 
 class LogMeanProbability(nn.Module):
     """(N, classes, T, H, W) logits per position -> (N, classes, 1, 1, 1): log of the position-averaged probabilities.
 
-    PySlowFast answers the average of the positions' softmax; the logarithm makes that a logit vector whose softmax is
+    PySlowFast returns the average of the positions' softmax; the logarithm makes that a logit vector whose softmax is
     the same probabilities again. Computed as a log-sum-exp, so tiny probabilities do not underflow.
     """
 

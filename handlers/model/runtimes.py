@@ -1,6 +1,6 @@
 """Views -> logits, on whatever runs the model here: torch eager, torch.compile or OpenVINO.
 
-All take the pathways as numpy arrays (N, 3, T, S, S) float32 and answer logits (N, classes) float32. On a CPU a view's
+All take the pathways as numpy arrays (N, 3, T, S, S) float32 and return logits (N, classes) float32. On a CPU a view's
 logits do not depend on which others it is run with: OpenVINO computes one view per request, so that a request's answer
 is the same alone and in a batch.
 """
@@ -31,7 +31,7 @@ class Runtime(Protocol):
         """(N, classes) for the N views in each pathway array."""
 
     def describe(self) -> dict[str, Any]:
-        """Name, device, precision and threads, as `?customized=true` tells them."""
+        """Name, device, precision and threads, as `?customized=true` returns them."""
 
     def close(self) -> None:
         """Give back threads and memory."""

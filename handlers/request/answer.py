@@ -37,7 +37,7 @@ class VideoScores:
 
 
 def aggregate(scores: VideoScores, average: Average) -> Probabilities:
-    """One probability per class from every view (windows x crops), each view weighing the same.
+    """One probability per class from every view (windows x crops), all views with equal weight.
 
     `prob`: the mean of each view's softmax. `score`: the softmax of the mean logits. As MMAction2's `average_clips`.
     """

@@ -173,7 +173,7 @@ def kind_of(value: object) -> str:
 
 
 def given_by_name(entries: Mapping[str, object], *, others: str) -> dict[str, Given]:
-    """The entries as options; raises InvalidOption for a name that is none. `others`: what else is allowed there."""
+    """The entries as options; raises InvalidOption for any other name. `others`: what else is allowed there."""
     for name in entries:
         if name not in OPTIONS:
             raise InvalidOption(f"unknown option {shown(name)}; allowed: {', '.join(OPTIONS)}, {others}")
@@ -181,7 +181,7 @@ def given_by_name(entries: Mapping[str, object], *, others: str) -> dict[str, Gi
 
 
 def given_by_headers(headers: Mapping[str, object]) -> dict[str, Given]:
-    """The options among HTTP headers, in any case; other headers are none of our business.
+    """The options among HTTP headers, in upper or lower case; other headers are ignored.
 
     TorchServe keeps spellings that differ in case apart, in no defined order, so two of them are refused.
     """

@@ -12,7 +12,7 @@ _MAX_ELEMENTS = 10**9  # of a tensor's shape; more cannot arrive, and longer num
 
 
 def num_elements(tensors: Sequence[object]) -> int:
-    """How many videos the tensors hold, without a look at any; a tensor that is malformed counts as one."""
+    """How many videos the tensors hold, without reading them; a tensor that is malformed counts as one."""
     data = [
         tensor.get("data") if isinstance(tensor, Mapping) else None for tensor in tensors if not sets_option(tensor)
     ]

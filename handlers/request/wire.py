@@ -2,8 +2,8 @@
 
 What TorchServe hands over (0.12): a raw body under `body`; multipart fields, gRPC inputs and the query parameters of
 `/models/{model}/invoke` each under its name; `application/json` already parsed, `text/*` already decoded to str. Every
-route reaches the handler without a service envelope, so KServe's v1 and v2 (Open Inference Protocol) are told by their
-tell-tale keys, `instances` and `inputs`.
+route reaches the handler without a service envelope, so KServe's v1 and v2 (Open Inference Protocol) are recognised by
+their keys, `instances` and `inputs`.
 
     plain      a video and options                         the answer itself
     kserve_v1  {"instances": [...], "parameters": {}}      {"predictions": [answer, ...]}
@@ -70,7 +70,7 @@ def parse_row(
 ) -> Envelope:
     """The row's videos with their options; raises RequestError when nothing in it can be used.
 
-    An option given twice counts where it is nearest to the video: field or JSON key, then query, then header.
+    If an option is given more than once, field or JSON key beats query, and query beats header.
     """
     if _request_type(headers) == "application/x-www-form-urlencoded":
         raise InvalidEncoding(_FORM_HELP)
@@ -269,7 +269,7 @@ def _check_count(count: int, limits: Limits) -> None:
 
 
 def _checked_id(given: object) -> str | None:
-    """The request's own name, which its answer repeats; what is no text is ignored."""
+    """The request's own id, which its answer repeats; a value that is not text is ignored."""
     if not isinstance(given, str):
         return None
     if len(given) > MAX_ID_CHARS:

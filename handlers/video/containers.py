@@ -1,7 +1,7 @@
 """What kind of file it is, by its first bytes: decided here, before FFmpeg sees anything.
 
-FFmpeg is then told the format by name, so that its own probing, which also finds playlists, scripts and still images,
-never runs on a stranger's bytes.
+FFmpeg then gets the format by name, so that its own probing, which also finds playlists, scripts and still images,
+never runs on untrusted input.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Container:
     """A container that is allowed. `demuxer` is FFmpeg's name for it.
 
     `seekable`: its index finds the key frame before a time, as EncodedVideo expects when it seeks; others are read from
-    the start. `elementary`: a bare stream without timestamps worth the name.
+    the start. `elementary`: a bare stream, without usable timestamps.
     """
 
     demuxer: str

@@ -25,7 +25,7 @@ from handlers.video.refusals import refused
 _PADDING_BYTES = 2**20
 
 
-class Complaints:
+class FFmpegLog:
     """FFmpeg's log from now on: what PyAV does not pass on in another way, such as that damage was concealed."""
 
     def __init__(self) -> None:

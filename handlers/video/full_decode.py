@@ -1,6 +1,6 @@
 """Decoding everything, twice: once for each frame's timestamp, once for the frames that are picked.
 
-For videos whose packets do not tell which frames come out: raw streams, missing or repeated timestamps, damage. It
+For videos whose packets do not determine which frames come out: raw streams, missing or repeated timestamps, damage. It
 holds one RGB frame at a time, as decoding by plan does.
 """
 
@@ -83,7 +83,7 @@ class FullDecode:
         known = [stamp for stamp in stamps if stamp is not None]
         if file.stamps_follow_decoding and known != sorted(known):
             dealt: list[int | None] = [*sorted(known)]
-            return dealt  # the decoder's order holds, the packets' stamps are merely dealt out in it
+            return dealt  # keep the decoder's order, and assign the packets' sorted stamps to it
         return stamps
 
     def _decode_all(self) -> Iterator[Any]:

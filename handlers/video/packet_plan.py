@@ -51,7 +51,7 @@ class PacketTable:
     is_key: bytearray = field(default_factory=bytearray)
     is_discarded: bytearray = field(default_factory=bytearray)
     is_complete: bool = True
-    """False when some packet had no timestamp: then packets do not tell which frames come out."""
+    """False when some packet had no timestamp: then packets do not determine which frames come out."""
 
     def add(self, pts: int | None, *, is_key: bool, is_discarded: bool) -> None:
         if pts is None:
@@ -129,7 +129,7 @@ MismatchReason = Literal[
     "missing_timestamps",
     "repeated_timestamps",
     "avi_with_b_frames",  # its packets carry the wrong timestamps
-    "empty_window",  # no packet lies in any window: only the decoder can tell that there is nothing
+    "empty_window",  # no packet lies in any window: only decoding can show that there is nothing
     "packets_changed",  # a second reading of the file gave other packets
     "decode_error",
     "damage_concealed",  # several threads decoded, and what FFmpeg conceals depends on how many
@@ -140,7 +140,7 @@ MismatchReason = Literal[
 
 
 class PlanMismatch(Exception):
-    """Packets do not tell which frames will come out, or other frames came out than they told."""
+    """The packets do not determine which frames will come out, or other frames came out than planned."""
 
     def __init__(self, reason: MismatchReason) -> None:
         super().__init__(reason)
@@ -148,7 +148,7 @@ class PlanMismatch(Exception):
 
 
 class PlanCheck:
-    """Holds what went into the decoder against what came out, so that a wrong plan never becomes an answer."""
+    """Checks that the decoder returned exactly the frames that the packet timestamps announced."""
 
     def __init__(self, table: PacketTable, clips: Sequence[PlannedClip]) -> None:
         self.places = places_of(clips)

@@ -19,7 +19,7 @@ _MOST_KEPT_BYTES = 16 * 2**20  # of packets held between planning and decoding
 
 
 class PlannedDecode:
-    """One pass over a video whose packets tell which frames will come out."""
+    """One pass over a video whose packets determine which frames will come out."""
 
     def __init__(self, wanted: WantedWindows) -> None:
         self._wanted, self._file = wanted, wanted.file
@@ -27,8 +27,8 @@ class PlannedDecode:
     def events(self) -> Iterator[Event]:
         """The wanted frames as they come out of the decoder, between the plan and a mark at each finished clip.
 
-        Raises PlanMismatch where packets do not tell the frames, or other frames come out. Clips that are done by then
-        are right.
+        Raises PlanMismatch where packets do not determine the frames, or other frames come out. Clips that were done
+        before are correct.
         """
         file, seek_to = self._file, self._wanted.seek_target()
         if file.kind.elementary:
@@ -98,7 +98,7 @@ class PlannedDecode:
         return frames
 
     def _trusts_keys(self, table: PacketTable) -> bool:
-        """Whether key frame marks tell where decoding can begin; a codec that predicts is never all key frames."""
+        """Whether key frame marks say where decoding can begin; with prediction, not every frame is a key frame."""
         return self._file.kind.seekable and (self._file.codec in _INTRA_ONLY or not all(table.is_key))
 
     def _unreferenced_test(self) -> NonReferenceTest | None:

@@ -1,7 +1,7 @@
 """The documented recipe, literally: pytorchvideo's EncodedVideo and its and torchvision's own transforms.
 
-This is what every other way of decoding is compared with, and what `decoder: encoded_video` runs. It holds the whole
-clip in memory, as float32 at full size, in the worker: for comparing, not for strangers' files.
+Other ways of decoding are compared with this one, and `decoder: encoded_video` runs it. It holds the whole
+clip in memory, as float32 at full size, in the worker: for comparing answers, not for untrusted input.
 
 Source: PyTorchVideo's Torch Hub inference tutorial. One setting differs from it: `decode_audio=False`, which changes no
 frame, but for the videos whose sound would fail the request or outlast the pictures.
@@ -172,7 +172,7 @@ def _module(name: str) -> Any:
 def _old_torchvision_name() -> Iterator[None]:
     """For the duration of an import: the module under the name that pytorchvideo 0.1.5 asks for.
 
-    torchvision renamed it in 0.17; nobody else gets to see the old name.
+    torchvision renamed it in 0.17; other code does not see the old name.
     """
     if importlib.util.find_spec(_OLD_NAME) is not None:
         yield

@@ -1,14 +1,14 @@
 """Wanted windows -> the frames of each clip: `decoder: sampled`, the default.
 
-Two ways to the same frames. By plan: packet timestamps tell which frames the recipe would pick, only the packets that
-they need are decoded, only they become RGB, and what comes out is checked against the plan. In full: when timestamps
-are missing, repeated or wrong, or the check fails, every frame is decoded. Which way was taken, and why, is in the
-report.
+Two ways to the same frames. By plan: packet timestamps determine which frames the recipe would pick, only the packets
+that they need are decoded, only they become RGB, and what comes out is checked against the plan. In full: when
+timestamps are missing, repeated or wrong, or the check fails, every frame is decoded. The report says which way was
+taken, and why.
 
-Known, deliberate differences to the recipe: the decoder's output order is kept where timestamps contradict it (AVI with
-B-frames); streams that do not start at 0 are read from their start where there is no index to seek in; a decode error
-ends the video there instead of emptying it; undecodable metadata is replaced; an attached picture is not the video;
-`autorotate` shows a turned video upright.
+Deliberate differences from the recipe (docs/exactness.md): the decoder's output order is kept where timestamps
+contradict it (AVI with B-frames); streams that do not start at 0 are read from their start where there is no index to
+seek in; a decode error ends the video there instead of emptying it; undecodable metadata is replaced; an attached
+picture is not the video; `autorotate` turns a rotated video upright.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class SampledVideo:
         self.file.close()
 
     def report(self, *, decode_ms: float, transform_ms: float) -> VideoReport:
-        """What was learnt; call it when `events` has ended."""
+        """The report on the video; call it when `events` has ended."""
         return self.file.report(
             duration_sec=self._duration, decode_ms=decode_ms, transform_ms=transform_ms, plan_fallback=self._fallback
         )

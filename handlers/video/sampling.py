@@ -1,4 +1,4 @@
-"""The values that cross the decoder's border: what part of a video is wanted, and what came out. No tensors library."""
+"""What goes into the decoder and what comes out: the wanted part of a video, its views, a report. Only numpy."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class WindowViews:
 class VideoReport:
     """What was learnt about the video while decoding; `warnings` are sentences for the client.
 
-    `plan_fallback`: why every frame had to be decoded instead of only those that are wanted; None when it was not so.
+    `plan_fallback`: why every frame had to be decoded instead of only those that are wanted, else None.
     """
 
     duration_sec: float | None

@@ -1,7 +1,7 @@
 """Bytes of a video -> packets -> frames, safely.
 
-FFmpeg is told the format by name, may open nothing, and knows only the codecs on a list. Which packets are decoded, and
-which frames are wanted, is decided in `sampled_video`.
+FFmpeg gets the format by name, cannot open other files, and may use only the codecs on a list. Which packets are
+decoded, and which frames are wanted, is decided in `sampled_video`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from handlers.errors import UndecodableVideo
 from handlers.limits import Limits
 from handlers.video.codecs import DECODERS
 from handlers.video.containers import Container, identify
-from handlers.video.ffmpeg import Complaints, ReadOnlyFile, av_errors
+from handlers.video.ffmpeg import FFmpegLog, ReadOnlyFile, av_errors
 from handlers.video.picture import FrameConverter, Picture
 from handlers.video.refusals import refused
 from handlers.video.sampling import VideoReport
@@ -27,7 +27,7 @@ from handlers.video.sampling import VideoReport
 _FRAME_THREADED = frozenset({"h264", "hevc", "vp9"})  # their frames do not depend on the number of threads
 _WORTH_THREADS = 640 * 480  # pixels of a frame; smaller ones are decoded sooner than threads are started
 
-_FALLBACK_RATE = 25  # frames per second of a raw stream that does not tell; FFmpeg assumes the same
+_FALLBACK_RATE = 25  # frames per second of a raw stream without that figure; FFmpeg assumes the same
 
 
 class VideoFile:
@@ -42,7 +42,7 @@ class VideoFile:
     ) -> None:
         self._payload, self._limits = payload, limits
         self._threads = threads
-        self._complaints: Complaints | None = None
+        self._complaints: FFmpegLog | None = None
         self._deadline = time.monotonic() + limits.decode_timeout_sec
         self.kind: Container = identify(payload)
         self.frames_decoded = 0
@@ -133,7 +133,7 @@ class VideoFile:
                 and context.width * context.height >= _WORTH_THREADS
             ):
                 context.thread_type, context.thread_count = "FRAME", self._threads
-                self._complaints = Complaints()
+                self._complaints = FFmpegLog()
             else:
                 context.thread_type, context.thread_count = "NONE", 1
         for other in self._container.streams:

@@ -1,7 +1,7 @@
 """Picked frames -> the model input of each window, a frame at a time, so that memory follows the windows in flight.
 
 Where a second core is free, the conversion to RGB and the transform run in a thread of their own, beside the decoder:
-both leave Python for most of their time, so one hides behind the other.
+both release Python's lock for most of their time, so they run in parallel.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class _Stopwatch:
 class VideoReader:
     """One video from bytes to views: decoding and transform of every window, then a report.
 
-    `threads` decode. `overlap`: frames are transformed beside the decoder, which without a free core only costs.
+    `threads` decode. `overlap`: frames are transformed beside the decoder; without a free core that is slower.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class VideoReader:
             yield assembler.finish(event.position)
 
     def _apply(self, event: PickedFrame, target: Views, copies: list[Views]) -> float:
-        """Convert, transform, and repeat the frame where a clip takes it more than once; answers the seconds."""
+        """Convert, transform, and repeat the frame where a clip takes it more than once; returns the seconds."""
         started = time.perf_counter()
         picture = event.load()
         self._transform(picture).apply(picture.pixels, target)

@@ -1,4 +1,4 @@
-"""The windows that are wanted of one open video, in its own timestamps: where to seek, where to end, which frames."""
+"""The wanted windows of one open video, in its timestamps: where to seek, where to end, which frames."""
 
 from __future__ import annotations
 

@@ -33,20 +33,20 @@ class Defaults:
 def add_connection_arguments(
     parser: argparse.ArgumentParser, defaults: Defaults | None = None, *, grpc: bool = True
 ) -> None:
-    """`--url`, `--management-url`, `--key-file`, `--token`, `--timeout` and, unless told not to, `--grpc`."""
-    known = defaults or Defaults()
-    parser.set_defaults(connection=known)
+    """`--url`, `--management-url`, `--key-file`, `--token`, `--timeout` and, unless `grpc` is False, `--grpc`."""
+    chosen = defaults or Defaults()
+    parser.set_defaults(connection=chosen)
     group = parser.add_argument_group("server")
     group.add_argument(
         "--url",
         metavar="URL",
-        help=f"inference address; default {known.url}" + (f", with --grpc {known.grpc_url}" if grpc else ""),
+        help=f"inference address; default {chosen.url}" + (f", with --grpc {chosen.grpc_url}" if grpc else ""),
     )
     group.add_argument(
         "--management-url",
         metavar="URL",
-        help=f"management address; default {known.management_url}"
-        + (f", with --grpc {known.grpc_management_url}" if grpc else "")
+        help=f"management address; default {chosen.management_url}"
+        + (f", with --grpc {chosen.grpc_management_url}" if grpc else "")
         + "; where --url names another host, TorchServe's usual port there",
     )
     if grpc:
@@ -55,7 +55,7 @@ def add_connection_arguments(
         "--key-file",
         metavar="FILE",
         type=Path,
-        help=f"TorchServe's {KEY_FILE}; default, for loopback addresses: {known.key_file_text}",
+        help=f"TorchServe's {KEY_FILE}; default, for loopback addresses: {chosen.key_file_text}",
     )
     group.add_argument("--token", metavar="KEY", help="the key itself, instead of a key file")
     group.add_argument(
@@ -95,7 +95,7 @@ def open_grpc_client(options: argparse.Namespace) -> GrpcVideoClient:
 
 
 def advice(error: ClientError, *, start_hint: str = "") -> str:
-    """The error in one or two sentences: what went wrong, and which flag mends it where one does."""
+    """The error in one or two sentences: what went wrong, and which flag helps, if one does."""
     if isinstance(error, InvalidKey | KeyUnavailable):
         return f"{error.message}: name the server's key file with --key-file, or give the key with --token"
     if isinstance(error, ConnectionFailed) and not error.sent:

@@ -156,7 +156,7 @@ def say(sentence: str, options: argparse.Namespace) -> None:
 
 
 def description_lines(info: ModelInfo) -> list[str]:
-    """A table of what TorchServe knows, then what the handler tells of itself, then the workers."""
+    """A table of TorchServe's settings, then the handler's description, then the workers."""
     facts = {
         "model": info.name,
         "version": f"{info.version}{' (default)' if info.default else ''}",

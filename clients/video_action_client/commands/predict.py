@@ -70,7 +70,7 @@ def main(
         return 1
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader of our output has seen enough
+    except BrokenPipeError:  # the program that reads the output has closed it
         sys.stderr.close()
         return 1
 
@@ -113,7 +113,7 @@ def run(client: Client, options: argparse.Namespace) -> int:
     model = options.model or only_model(client)
     videos = list(expanded(options.videos))
     failed = False
-    # Bytes over standard error only: the answers stay clean for whoever reads them.
+    # Progress goes to standard error only, so that the answers on standard output can be piped.
     bar = tqdm(total=len(videos), unit="video", file=sys.stderr, disable=len(videos) < 2 or not sys.stderr.isatty())
     with bar, ThreadPoolExecutor(max(options.jobs, 1)) as pool:
         for outcome in pool.map(lambda video: outcome_of(client, video, model, options), videos):
