@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -39,12 +38,13 @@ def convert(model: nn.Module, spec: ModelSpec, target: Path) -> None:
     """Writes `target` (.xml) and the .bin beside it: inputs in pathway order, one output of logits."""
     import openvino  # optional: packaging works without it
 
-    inputs = example_inputs(spec)
-    wrapped = _Pathways(model).eval()
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # torch warns that tracing itself is deprecated
-        traced = torch.jit.trace(wrapped, tuple(inputs), check_trace=False)  # type: ignore[no-untyped-call]
-        converted = openvino.convert_model(traced, example_input=tuple(inputs))
+    inputs = example_inputs(spec, batch=2)  # a length of 1 would become a constant, whatever is said about it
+    batch = torch.export.Dim("batch")
+    with torch.no_grad():
+        program = torch.export.export(
+            _Pathways(model).eval(), tuple(inputs), dynamic_shapes={"pathways": tuple({0: batch} for _ in inputs)}
+        )
+        converted = openvino.convert_model(program)
     shapes = {port: [-1, *tensor.shape[1:]] for port, tensor in zip(converted.inputs, inputs, strict=True)}
     converted.reshape({port: openvino.PartialShape(shape) for port, shape in shapes.items()})
     for port, name in zip(converted.inputs, ("slow", "fast") if len(inputs) == 2 else ("clip",), strict=True):

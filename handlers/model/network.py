@@ -14,19 +14,24 @@ models return logits.
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
-from pytorchvideo.models.resnet import create_resnet
-from pytorchvideo.models.slowfast import create_slowfast
-from pytorchvideo.models.x3d import create_x3d
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from handlers.errors import InvalidCheckpoint
 from handlers.specs import Head, ModelSpec, X3DArchitecture
+
+with warnings.catch_warnings():
+    # pytorchvideo imports fvcore, which uses torch.jit.script; torch warns that this is deprecated.
+    warnings.filterwarnings("ignore", message=r".*torch\.jit\.script", category=FutureWarning)
+    from pytorchvideo.models.resnet import create_resnet
+    from pytorchvideo.models.slowfast import create_slowfast
+    from pytorchvideo.models.x3d import create_x3d
 
 _NAMES_SHOWN = 5
 """How many keys an error message lists; the rest is counted."""

@@ -16,6 +16,7 @@ from handlers.errors import InvalidCheckpoint
 from handlers.model.network import LogMeanProbability, build_model, expected_shapes, load_model
 from handlers.specs import SPECS, ModelSpec, get_spec
 from serving.weights import random_weights
+from tests.support.paths import REPOSITORY
 
 HUB: dict[str, Any] = {
     "x3d_xs": lambda: hub.x3d_xs(head_activation=None),
@@ -153,3 +154,10 @@ def test_models_need_no_pytorchvideo_transforms() -> None:
     code = "import handlers.model.network, sys; print('pytorchvideo.transforms' in sys.modules)"
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_the_import_does_not_warn() -> None:
+    """Deprecations of packages that we cannot change are not for those who package a model."""
+    code = "import handlers.model.network"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
