@@ -87,9 +87,9 @@ def run_block(block: Block, checkout: Checkout, *, sourced: bool) -> str:
         command = [sys.executable, "-c", code]
     else:
         command = ["bash", "-euo", "pipefail", "-c", "source scripts/env\n" * sourced + code]
-    log = checkout.root / "block.log"
+    log = checkout.root / f"block-{block.page.stem}-{block.line}.log"
     env = {**os.environ, "TORCH_HOME": str(checkout.root / "torch_home")}
-    # Into a file: a server that a block starts keeps standard output open.
+    # Into a file of its own: a server that a block starts keeps its output open and goes on writing.
     with log.open("w") as output:
         done = subprocess.run(
             command, cwd=checkout.root, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False
