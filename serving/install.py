@@ -11,14 +11,16 @@ import argparse
 import hashlib
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
+
+from serving.pip_progress import PipFailed, run_pip
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REQUIREMENTS = REPOSITORY / "requirements"
 CLIENT = REPOSITORY / "clients"
 STAMP = Path(sys.prefix) / ".requirements.json"
+LOG = Path(sys.prefix) / "install.log"
 
 
 def closure(file: Path) -> list[Path]:
@@ -49,21 +51,29 @@ def installed(file: Path, stamp: Path = STAMP) -> bool:
 
 
 def install(file: Path, stamp: Path = STAMP) -> None:
-    """Install the file's packages, showing pip's progress; raises CalledProcessError if pip fails."""
-    print(f"Installing {file.relative_to(REPOSITORY)} (about 3 GB the first time: torch brings its CUDA libraries)")
+    """Install the file's packages with one line of progress; pip's log is LOG. Raises PipFailed."""
+    names = {each.name for each in closure(file)}
+    size = " (about 3 GB the first time: torch brings its CUDA libraries)" if "base.txt" in names else ""
+    print(f"Installing {file.relative_to(REPOSITORY)}{size}", flush=True)
     # Three packages are sources: built in isolation, whatever the age of pip, with pinned builders.
     constraints = str(REQUIREMENTS / "constraints.txt")
     env = os.environ | {"PIP_CONSTRAINT": constraints, "PIP_BUILD_CONSTRAINT": constraints, "PIP_USE_PEP517": "1"}
     command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "-r", str(file)]
-    subprocess.run(command, check=True, env=env)
+    run_pip(command, env, packages=expected_packages(file), log=LOG)
     # The client as it lies here, with what was just installed: asks no index, so that it works offline too.
     editable = ["--quiet", "--no-deps", "--no-build-isolation", "--editable", str(CLIENT)]
-    subprocess.run([*command[: command.index("-r")], *editable], check=True, env=env)
+    run_pip([*command[: command.index("-r")], *editable], env, packages=1, log=LOG)
     known = json.loads(stamp.read_text()) if stamp.is_file() else {}
     fresh = digests(file)
     # A shared file has changed: what was installed from other files may no longer be as they ask.
     known = {} if any(known.get(name, value) != value for name, value in fresh.items()) else known
     stamp.write_text(json.dumps(known | fresh, indent=2) + "\n")
+
+
+def expected_packages(file: Path) -> int:
+    """About how many packages pip will take up: the pins of the file, of what it includes, and of the constraints."""
+    lines = [line for each in closure(file) for line in each.read_text().splitlines()]
+    return len({line.split("==")[0].strip().lower() for line in lines if "==" in line and not line.startswith("#")})
 
 
 def main() -> int:
@@ -77,8 +87,8 @@ def main() -> int:
     if not installed(file):
         try:
             install(file)
-        except subprocess.CalledProcessError as error:
-            print(f"pip could not install requirements/{name}.txt (exit status {error.returncode})", file=sys.stderr)
+        except PipFailed as error:
+            print(f"{error}\npip could not install requirements/{name}.txt", file=sys.stderr)
             return 1
     return 0
 
