@@ -85,6 +85,10 @@ class DecodingProcess:
         inherited = (theirs.fileno(), self._payload.readable, slots.descriptor)
         try:
             self._popen = launch(inherited, self._settings)
+        except OSError:
+            self.socket.close()
+            self._payload.close()
+            raise
         finally:
             theirs.close()
             slots.close()  # the process has inherited it, and this side has mapped it
@@ -182,8 +186,7 @@ class DecodingProcess:
         if self.patience_sec is None or self.patience_sec > 0:
             return
         if self.is_starting:
-            self._failed_starts += 1
-            self.stop()
+            self._start_failed()
         else:
             limit = self._limits.decode_timeout_sec
             self.fail(DecodeTimeout(f"decoding took longer than the {limit:g} s that are allowed"))

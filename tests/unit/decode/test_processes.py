@@ -208,6 +208,28 @@ def test_nothing_is_left_behind(
     assert not [child for child in me.children(recursive=True) if child.status() == psutil.STATUS_ZOMBIE]
 
 
+def test_a_start_that_fails_leaves_nothing_behind(
+    start: Callable[..., ProcessDecodeService], h264_video: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No memory for a new process: its job gets an error each time, and no descriptor stays open."""
+    service = start()
+    expected = decode(service, h264_video)
+    os.kill(service.process_ids()[0], signal.SIGKILL)
+    wait_until("the process to end", lambda: _has_ended(service.process_ids()[0]))
+
+    def refuse(*_: object) -> None:
+        raise OSError("no memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("handlers.decode.child.launch", refuse)
+        assert decode(service, h264_video).type == "InternalError"
+        before = psutil.Process().num_fds()
+        for _ in range(5):
+            assert decode(service, h264_video).type == "InternalError"
+        assert psutil.Process().num_fds() == before
+    assert_equal(decode(service, h264_video), expected)
+
+
 PARENT = """
 import sys
 from handlers.video.sampling import Sampling
