@@ -17,9 +17,9 @@ from typing import Any
 from benchmarks.baselines.archives import ECHO, OURS, RECIPE, BenchmarkArchives
 from benchmarks.baselines.contender import ContenderAbsent
 from benchmarks.baselines.process import ContenderProcess
-from benchmarks.clients import Client, Reply, connect
 from benchmarks.progress import Progress
 from benchmarks.samples import shuffled, summarise
+from benchmarks.timed_clients import Client, Reply, connect
 from serving.server import Server, TorchServe
 
 PROTOCOLS = ("http", "grpc")

@@ -20,9 +20,9 @@ from typing import Any, Self
 import psutil
 
 from benchmarks.baselines.archives import OURS, RECIPE, BenchmarkArchives
-from benchmarks.clients import connect
 from benchmarks.load import serve
 from benchmarks.progress import Progress
+from benchmarks.timed_clients import connect
 from serving.server import Server
 
 _MB = 10**6

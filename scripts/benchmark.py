@@ -18,7 +18,7 @@ from benchmarks.load import PROTOCOLS, LoadOptions, measure_load
 from benchmarks.memory import MemoryOptions, measure_memory
 from benchmarks.plots import plots_available, write_plots
 from benchmarks.progress import Progress
-from benchmarks.results import FORMAT, InvalidResult, read_result, write_result
+from benchmarks.result_file import FORMAT, InvalidResult, read_result, write_result
 from benchmarks.stages import StageOptions, measure_stages
 from benchmarks.startup import StartupOptions, measure_startup
 from benchmarks.table import markdown

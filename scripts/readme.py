@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from benchmarks.results import read_result
+from benchmarks.result_file import read_result
 from benchmarks.table import markdown, short_table
 from handlers.limits import Limits
 from handlers.specs import SPECS, ModelSpec

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.baselines.ffmpeg_libraries import library_path
-from benchmarks.results import read_result
+from benchmarks.result_file import read_result
 from benchmarks.targets import TARGETS
 from tests.support.paths import REPOSITORY
 

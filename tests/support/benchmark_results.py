@@ -5,7 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
-from benchmarks.results import FORMAT
+from benchmarks.result_file import FORMAT
 from benchmarks.samples import summarise
 from benchmarks.targets import evaluate_targets
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks import gpu, machine
-from benchmarks.results import write_result
+from benchmarks.result_file import write_result
 from scripts import benchmark
 from tests.support.benchmark_results import make_result
 

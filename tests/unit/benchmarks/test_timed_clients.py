@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import psutil
 import pytest
 
-from benchmarks.clients import HttpClient, Reply
 from benchmarks.memory import PeakSampler, high_water_mb, resident_mb
+from benchmarks.timed_clients import HttpClient, Reply
 
 
 class Answering(BaseHTTPRequestHandler):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.plots import latency_bars, write_plots
-from benchmarks.results import InvalidResult, check_result, read_result, write_result
+from benchmarks.result_file import InvalidResult, check_result, read_result, write_result
 from benchmarks.table import markdown, short_table
 from tests.support.benchmark_results import make_result
 
