@@ -9,11 +9,12 @@ import os
 from collections.abc import Callable, Generator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
-from tests.support import policy
+from tests.support import policy, workers
 from tests.support.paths import CORPUS
 from tests.support.videos import PLANS, make_video
 
@@ -31,6 +32,42 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="run the slow tests too")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    workers.choose(config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    return workers.scheduling(config, log)
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """A worker process tells how many it has left out: only its reports get to the first process by themselves."""
+    if items and isinstance(items[0], pytest.Item):
+        output = getattr(items[0].config, "workeroutput", {})
+        output["deselected"] = output.get("deselected", 0) + len(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    workers.count_deselected(node)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    workers.stop_orphans(config)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Where the time went. The tests of two processes are mixed in what is printed before."""
+    seconds = workers.seconds_per_file(report for each in terminalreporter.stats.values() for report in each)
+    slow = [f"{each:7.1f} {file}" for file, each in seconds.most_common() if each >= 1]
+    if slow:
+        terminalreporter.section("seconds per file")
+        terminalreporter.write_line("\n".join(slow))
+
+
 def pytest_report_header() -> list[str]:
     return [f"REQUIRE_ALL={os.environ.get('REQUIRE_ALL', '')!r}", *policy.folder_lines()]
 
@@ -45,6 +82,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if "server" in fixtures:
             item.add_marker(pytest.mark.e2e)
     policy.deselect(config, items, policy.left_out(config, items))
+    if hasattr(config, "workerinput"):
+        workers.in_order(items)
 
 
 @pytest.hookimpl(wrapper=True)

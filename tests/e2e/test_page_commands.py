@@ -26,7 +26,7 @@ from tests.support.checkout import Checkout, copy_checkout
 from tests.support.pages import Block, blocks, run_blocks
 from tests.support.paths import REPOSITORY
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
+pytestmark = pytest.mark.e2e
 
 SPEC = get_spec("x3d_s")
 README = REPOSITORY / "README.md"

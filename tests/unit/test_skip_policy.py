@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
+from tests.support.decoding import wait_until
 from tests.support.paths import REPOSITORY
 
 # The real policy, with other folders beside the repository.
@@ -67,14 +69,31 @@ def test_slow():
 """
 
 
-def run(folder: Path, *arguments: str, require_all: str = "", corpus: bool = False, dialects: bool = False) -> str:
+def run(
+    folder: Path,
+    *arguments: str,
+    require_all: str = "",
+    corpus: bool = False,
+    dialects: bool = False,
+    processes: str | None = "0",
+) -> str:
     """pytest's output in `folder`; the shared folders are there or missing as told."""
     shared = {name: folder if there else folder / "missing" for name, there in
               (("corpus", corpus), ("dialects", dialects))}  # fmt: skip
     (folder / "conftest.py").write_text(CONFTEST.format(**{name: str(path) for name, path in shared.items()}))
     options = ("-p", "no:cacheprovider", "--continue-on-collection-errors", f"--rootdir={folder}", "-o", "testpaths=.")
+    processes_option = () if processes is None else ("-n", processes)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, "-c", str(REPOSITORY / "pyproject.toml"), *arguments],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            *options,
+            "-c",
+            str(REPOSITORY / "pyproject.toml"),
+            *processes_option,
+            *arguments,
+        ],
         cwd=folder,
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(REPOSITORY), "REQUIRE_ALL": require_all},
         capture_output=True,
@@ -152,3 +171,61 @@ def test_slow_tests_run_when_they_are_asked_for(tmp_path: Path, arguments: tuple
     (tmp_path / "test_slow.py").write_text(SLOW)
     output = run(tmp_path, *arguments, require_all="1")
     assert outcome in output, output
+
+
+FILES = """
+import os
+import pytest
+
+@pytest.mark.parametrize("number", range(3))
+def test_one(number, tmp_path_factory):
+    (tmp_path_factory.getbasetemp().parent / f"{__name__}-{number}").write_text(str(os.getpid()))
+
+@pytest.mark.slow
+def test_slow():
+    pass
+"""
+
+
+def test_the_whole_suite_takes_two_processes_and_a_file_stays_in_one(tmp_path: Path) -> None:
+    for name in ("a", "b", "c", "d"):
+        (tmp_path / f"test_{name}.py").write_text(FILES)
+    output = run(tmp_path, f"--basetemp={tmp_path / 'base'}", processes=None)
+    # What the two left out counts once, and the last line is about both.
+    assert output.splitlines()[-1].strip("= ").startswith("12 passed, 4 deselected in "), output
+    found = {name: {path.read_text() for path in (tmp_path / "base").glob(f"test_{name}-*")} for name in "abcd"}
+    assert {name: len(pids) for name, pids in found.items()} == dict.fromkeys("abcd", 1)
+    assert len(set.union(*found.values())) == 2
+
+
+ENDS = """
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+def test_ends():
+    server = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+    Path("server").write_text(str(server.pid))
+    os._exit(1)
+
+def test_after():
+    pass
+"""
+
+
+def test_a_test_that_ends_its_process_is_a_failure_and_the_others_run(tmp_path: Path) -> None:
+    (tmp_path / "test_a.py").write_text(ENDS)
+    (tmp_path / "test_b.py").write_text("def test_other():\n    pass\n")
+    output = run(tmp_path, processes=None)
+    assert "1 failed, 2 passed in" in output, output
+    assert "crashed while running 'test_a.py::test_ends'" in output
+    wait_until("its server to be gone", lambda: not psutil.pid_exists(int((tmp_path / "server").read_text())))
+
+
+def test_named_tests_and_those_in_a_worker_run_in_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "test_a.py").write_text("def test_a():\n    pass\n")
+    (tmp_path / "test_b.py").write_text("def test_b():\n    pass\n")
+    output = run(tmp_path, "test_a.py", "test_b.py", processes=None)
+    assert "2 passed in" in output, output
+    assert "workers" not in output
