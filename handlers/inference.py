@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 from handlers.decode.service import DecodeService, Delivery
 from handlers.errors import InternalError
 from handlers.model.runtimes import BatchedRuntime, Logits, StreamedRuntime
+from handlers.neighbours import Activity, Neighbours
 from handlers.pending import PendingVideo, end, enforce_budgets, time_left
 from handlers.request.answer import WindowScores
 
 logger = logging.getLogger(__name__)
 
+_QUICK_VIEWS = 8  # a request of more views is a long one, and leaves cores to those that are not
 _FILL_SEC = 0.5  # how long the first views of a batch wait for others; a slow video may take longer
 
 Views = NDArray[np.float32]
@@ -39,35 +41,49 @@ class Inference(Protocol):
     def run(self, videos: Sequence[PendingVideo]) -> None: ...
 
 
-def create_inference(runtime: BatchedRuntime | StreamedRuntime, decoder: DecodeService, pack: Pack) -> Inference:
+def create_inference(
+    runtime: BatchedRuntime | StreamedRuntime, decoder: DecodeService, pack: Pack, neighbours: Neighbours
+) -> Inference:
     """The way of running that suits the runtime."""
     if runtime.kind == "streamed":
-        return StreamedInference(runtime, decoder, pack)
+        return StreamedInference(runtime, decoder, pack, neighbours)
     return BatchedInference(runtime, decoder, pack)
 
 
 class StreamedInference:
     """Every view is computed by itself, as many side by side as the runtime has streams.
 
-    No core waits for a batch to fill or to end: while decoders work and views come, each stream takes the next view.
+    No core waits for a batch to fill or to end: while decoders work and views come, each stream takes the next view,
+    one of the video that has had the fewest so far. Other workers of the model share the cores: beside them a view is
+    computed on one core, and the views of a run of many wait for their turn.
     """
 
-    def __init__(self, runtime: StreamedRuntime, decoder: DecodeService, pack: Pack) -> None:
+    def __init__(
+        self, runtime: StreamedRuntime, decoder: DecodeService, pack: Pack, neighbours: Neighbours | None = None
+    ) -> None:
         self._runtime, self._decoder, self._pack = runtime, decoder, pack
+        self._neighbours = neighbours or Neighbours()
 
     def run(self, videos: Sequence[PendingVideo]) -> None:
-        _StreamedRun(self._runtime, self._decoder, self._pack, videos).drive()
+        _StreamedRun(self._runtime, self._decoder, self._pack, self._neighbours, videos).drive()
 
 
 class _StreamedRun:
     """The views of one batch of videos: those that wait, those that are in the model, and those that came out."""
 
     def __init__(
-        self, runtime: StreamedRuntime, decoder: DecodeService, pack: Pack, videos: Sequence[PendingVideo]
+        self,
+        runtime: StreamedRuntime,
+        decoder: DecodeService,
+        pack: Pack,
+        neighbours: Neighbours,
+        videos: Sequence[PendingVideo],
     ) -> None:
         self._runtime, self._decoder, self._pack, self._videos = runtime, decoder, pack, videos
+        self._neighbours = neighbours
         self._waiting: deque[_View] = deque()
         self._under_way = 0
+        self._is_long = False
         self._done: queue.SimpleQueue[tuple[_View, Future[Logits], float]] = queue.SimpleQueue()
 
     def drive(self) -> None:
@@ -75,13 +91,31 @@ class _StreamedRun:
             for window in _new_windows(self._videos):
                 self._waiting.extend(_View(window, index) for index in range(len(window.views)))
             enforce_budgets(self._videos, self._decoder)
-            while self._waiting and self._under_way < self._runtime.streams:
-                self._start(self._waiting.popleft())
+            self._tell_if_long()
+            while self._waiting and self._under_way < self._streams():
+                self._start(self._next())
             if self._under_way == 0 and all(video.ended for video in self._videos):
                 return
             self._decoder.wait(time_left(self._videos), also_for_wakeup=self._under_way > 0)
             while not self._done.empty():
                 self._finish(*self._done.get())
+
+    def _tell_if_long(self) -> None:
+        if not self._is_long and sum(video.demand.views for video in self._videos) > _QUICK_VIEWS:
+            self._is_long = True
+            self._neighbours.set(Activity.LONG)
+
+    def _streams(self) -> int:
+        """How many views may be computed at the same time; a long run leaves a core to quick ones beside it."""
+        if not self._is_long:
+            return self._runtime.streams
+        return min(self._runtime.streams, self._neighbours.turns)
+
+    def _next(self) -> _View:
+        """The next view of the video that has had the fewest in the model; the first that came among equals."""
+        view = min(self._waiting, key=lambda view: view.window.video.views_begun)
+        self._waiting.remove(view)
+        return view
 
     def _start(self, view: _View) -> None:
         if view.window.video.failure is not None:
@@ -99,7 +133,8 @@ class _StreamedRun:
 
     def _submit(self, view: _View, *, alone: bool) -> Future[Logits]:
         try:
-            return self._runtime.submit(self._pack(view.window.views[view.index : view.index + 1]), alone=alone)
+            pathways = self._pack(view.window.views[view.index : view.index + 1])
+            return self._runtime.submit(pathways, alone=alone, turn=self._neighbours.turn if self._is_long else None)
         except Exception as error:  # noqa: BLE001  whatever it is, it is this view's, as if the model had raised it
             failed: Future[Logits] = Future()
             failed.set_exception(error)
@@ -109,7 +144,8 @@ class _StreamedRun:
         """Whether no other view is there or will come while this one is computed."""
         mine = view.window.video
         others_ended = all(video.ended or video is mine for video in self._videos)
-        return not self._waiting and self._under_way == 0 and others_ended and not mine.may_bring_more
+        is_last = not self._waiting and self._under_way == 0 and others_ended and not mine.may_bring_more
+        return is_last and not self._neighbours.busy()
 
     def _finish(self, view: _View, future: Future[Logits], at: float) -> None:
         """Record the logits; an error of the model fails only the video that the view belongs to."""

@@ -28,12 +28,14 @@ class PendingVideo:
     failure: RequestError | None = None
     inference_sec: float = 0.0
     windows_taken: int = 0
+    views_begun: int = 0
     _windows_checked: int = 0
     _views_under_way: int = 0
     _since: float = 0.0
 
     def model_begins(self) -> None:
         """One of its views goes into the model; what several views take at the same time counts once."""
+        self.views_begun += 1
         if self._views_under_way == 0:
             self._since = time.perf_counter()
         self._views_under_way += 1

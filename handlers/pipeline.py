@@ -28,6 +28,7 @@ from handlers.inference import create_inference
 from handlers.model.archive_info import LABELS_FILE, ArchiveInfo, read_config
 from handlers.model.labels import read_labels
 from handlers.model.runtimes import BatchedRuntime, StreamedRuntime, best_device, cores, create_runtime
+from handlers.neighbours import Activity, Neighbours
 from handlers.pending import PendingVideo
 from handlers.request.answer import VideoScores
 from handlers.request.budgets import Budget
@@ -53,15 +54,28 @@ class VideoClassifier:
         archive: ArchiveInfo,
         decoder: DecodeService,
         runtime: BatchedRuntime | StreamedRuntime,
+        neighbours: Neighbours | None = None,
     ) -> None:
         self.spec, self.labels, self.config, self.archive = spec, labels, config, archive
         self._decoder, self._runtime = decoder, runtime
         self._pack = partial(_pack, spec)
-        self._inference = create_inference(runtime, decoder, self._pack)
+        self._neighbours = neighbours or Neighbours()
+        self._inference = create_inference(runtime, decoder, self._pack, self._neighbours)
 
     @classmethod
-    def from_directory(cls, model_dir: Path, *, device: str | None = None) -> VideoClassifier:
-        """From an unpacked archive, on `device` ("cpu" or "cuda:N"; None: the best there is). Raises SetupErrors."""
+    def from_directory(
+        cls,
+        model_dir: Path,
+        *,
+        device: str | None = None,
+        videos_at_once: int | None = None,
+        neighbours: Neighbours | None = None,
+    ) -> VideoClassifier:
+        """From an unpacked archive, on `device` ("cpu" or "cuda:N"; None: the best there is). Raises SetupErrors.
+
+        `videos_at_once`: how many videos `classify` gets at most, where that is known; more decoding processes are not
+        started. `neighbours`: other workers that share the cores, if there are any.
+        """
         config = read_config(model_dir)
         archive = ArchiveInfo.read(model_dir)
         if archive.spec != config.spec:
@@ -71,8 +85,17 @@ class VideoClassifier:
         if len(labels) != archive.num_classes:
             raise InvalidLabels(f"{len(labels)} labels for a model of {archive.num_classes} classes")
         runtime = create_runtime(spec, config, archive, model_dir, device=device or best_device(config))
-        decoder = create_decoder(spec, config)
-        return cls(spec=spec, labels=labels, config=config, archive=archive, decoder=decoder, runtime=runtime)
+        neighbours = neighbours or Neighbours()
+        decoder = create_decoder(spec, config, videos_at_once=videos_at_once, neighbours=neighbours)
+        return cls(
+            spec=spec,
+            labels=labels,
+            config=config,
+            archive=archive,
+            decoder=decoder,
+            runtime=runtime,
+            neighbours=neighbours,
+        )
 
     @classmethod
     @contextmanager
@@ -138,11 +161,22 @@ class VideoClassifier:
             "sandbox": list(self._decoder.sandbox),
             "package_version": __version__,
             "limits": asdict(self.config.limits),
+            "other_busy_workers": len(self._neighbours.busy()),
         }
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Other workers of this model see for so long that this one has requests."""
+        self._neighbours.set(Activity.QUICK)
+        try:
+            yield
+        finally:
+            self._neighbours.set(Activity.IDLE)
 
     def close(self) -> None:
         self._decoder.close()
         self._runtime.close()
+        self._neighbours.close()
 
     def _begin(self, request: VideoRequest, budget: Budget | None) -> PendingVideo:
         started = time.perf_counter()
@@ -168,16 +202,28 @@ def _planned_views(budget: Budget | None) -> int:
     return 0 if budget is None else budget.planned_views
 
 
-def create_decoder(spec: ModelSpec, config: HandlerConfig) -> DecodeService:
+def create_decoder(
+    spec: ModelSpec,
+    config: HandlerConfig,
+    *,
+    videos_at_once: int | None = None,
+    neighbours: Neighbours | None = None,
+) -> DecodeService:
     """The decoder that the configuration names, with its processes or threads started."""
-    workers = config.decode_processes or cores()
+    workers = config.decode_processes or min(cores(), videos_at_once or cores())
     if config.decoder == "encoded_video":
         from handlers.video.recipe import EncodedVideoReader  # pytorchvideo's data package is slow to import
 
         return ThreadDecodeService(partial(EncodedVideoReader, spec=spec, limits=config.limits), workers=1)
     if config.decodes_in_processes:
         return ProcessDecodeService(
-            spec, config.limits, processes=workers, autorotate=config.autorotate, sandbox=config.sandbox
+            spec,
+            config.limits,
+            processes=workers,
+            cores=config.decode_processes or cores(),
+            others_busy=None if neighbours is None else lambda: len(neighbours.busy()),
+            autorotate=config.autorotate,
+            sandbox=config.sandbox,
         )
     return ThreadDecodeService(partial(_read_video, spec=spec, config=config), workers=workers)
 

@@ -28,7 +28,8 @@ from ts.metrics.metric_type_enum import MetricTypes
 
 from handlers.errors import InternalError, InvalidOption, RequestError, SetupError
 from handlers.model.archive_info import read_config, verify_package_origin
-from handlers.model.runtimes import assigned_device
+from handlers.model.runtimes import assigned_device, cores
+from handlers.neighbours import Neighbours
 from handlers.pending import PendingVideo
 from handlers.pipeline import VideoClassifier
 from handlers.request.answer import VideoScores, render
@@ -105,7 +106,11 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
             other = "dual_pathway_handler" if spec.pathways == 2 else "single_pathway_handler"
             raise SetupError(f"{spec.name} has {spec.pathways} pathway(s) and needs the entry {other}.py")
         self.device = assigned_device(properties.get("gpu_id"))
-        self.classifier = VideoClassifier.from_directory(model_dir, device=self.device)
+        # A batch of one row holds one video, but for KServe's bodies of several, whose videos then wait for each other.
+        videos_at_once = 1 if properties.get("batch_size") == 1 else None
+        self.classifier = VideoClassifier.from_directory(
+            model_dir, device=self.device, videos_at_once=videos_at_once, neighbours=Neighbours(model_dir, cores=cores())
+        )
         self.mapping = {str(index): label for index, label in enumerate(self.classifier.labels)}
         # The name that it is registered under; an archive can be registered under any.
         self.model_name = str(context.model_name)
@@ -113,6 +118,11 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
         self.classifier.warm_up()
 
     # The request's life ---------------------------------------------------------------------------------------------
+
+    def handle(self, data: Sequence[Row], context: Any) -> list[bytes]:
+        with self.classifier.serving():
+            bodies: list[bytes] = super().handle(data, context)
+        return bodies
 
     def preprocess(self, data: Sequence[Row]) -> Batch:
         limits = self.classifier.config.limits

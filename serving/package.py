@@ -27,6 +27,7 @@ from handlers.model.archive_info import (
 from handlers.model.checkpoints import HEAD_METADATA_KEY
 from handlers.model.labels import check_label_count, checked_labels, index_to_name, read_labels
 from handlers.model.network import load_model
+from handlers.model.runtimes import has_gpu_driver
 from handlers.specs import ModelSpec, get_spec
 from serving.build_archive import build_archive, entry_file
 from serving.download import sha256_of
@@ -90,7 +91,12 @@ def package(options: PackageOptions) -> Packaged:
         info, notes = _write_stage(stage, options, spec, source, name)
         (stage / LABELS_FILE).write_text(index_to_name(labels), encoding="utf-8")
         settings = model_config(
-            name=name, spec=spec.name, head=info.head, runtime=options.runtime, precision=options.precision
+            name=name,
+            spec=spec.name,
+            head=info.head,
+            runtime=options.runtime,
+            precision=options.precision,
+            light_workers=_runs_on_openvino(options, info),
         )
         model_settings(yaml.safe_load(settings))  # what a worker would refuse is refused here
         config.write_text(settings, encoding="utf-8")
@@ -140,6 +146,13 @@ def _check_runtime(options: PackageOptions) -> None:
         raise RuntimeUnavailable("the openvino runtime runs on CPUs, in float32 or bfloat16; float16 needs a GPU")
     if options.runtime == "openvino" and not openvino_installed():
         raise RuntimeUnavailable("the openvino runtime needs the package openvino: pip install openvino")
+
+
+def _runs_on_openvino(options: PackageOptions, info: ArchiveInfo) -> bool:
+    """Whether workers on this machine will run the converted model; `auto` takes a GPU where there is one."""
+    if info.openvino is None or options.precision == "float16":
+        return False
+    return options.runtime == "openvino" or not has_gpu_driver()
 
 
 def _weights(options: PackageOptions, spec: ModelSpec, label_count: int | None) -> WeightsSource:

@@ -11,6 +11,7 @@ import dataclasses
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from multiprocessing.connection import wait
 from socket import socket
 
@@ -37,12 +38,18 @@ class ProcessDecodeService:
         limits: Limits,
         *,
         processes: int,
+        cores: int | None = None,
+        others_busy: Callable[[], int] | None = None,
         autorotate: bool = True,
         capped: bool = True,
         sandbox: SandboxPolicy = "auto",
     ) -> None:
-        """Raises SetupError when the processes do not start, or lack a layer of the sandbox that is required."""
+        """Raises SetupError when the processes do not start, or lack a layer of the sandbox that is required.
+
+        `cores` may be used together (None: one for each process), but for those that `others_busy` says are taken.
+        """
         self.wakeup = Wakeup()
+        self._cores, self._others_busy = cores or processes, others_busy
         settings = {
             "spec": spec.name,
             "limits": dataclasses.asdict(limits),
@@ -125,16 +132,22 @@ class ProcessDecodeService:
         for process in self._processes:
             while self._queued and process.job is None and not process.is_starting:
                 if process.is_usable():
-                    idle = sum(other.job is None for other in self._processes) - len(self._queued)
-                    process.begin(self._queued.popleft(), threads=_threads(idle))
+                    threads = _threads(self._idle_cores())
+                    process.begin(self._queued.popleft(), threads=threads)
                 elif not process.restart():
                     # There is no memory for a new process, or it cannot run: a job must not wait for one without end.
                     self._queued.popleft().error = InternalError("the decoding process could not be started; try again")
 
 
-def _threads(idle: int) -> int:
-    """FFmpeg threads for one video while so many processes are idle, this one among them.
+    def _idle_cores(self) -> int:
+        """Cores that neither a video that is being decoded takes, nor one that waits, nor another worker."""
+        taken = sum(process.job is not None for process in self._processes) + len(self._queued)
+        return self._cores - taken - (0 if self._others_busy is None else self._others_busy())
 
-    One per idle process plus two (frame threads stall on each other), at most four; one if every process is busy.
+
+def _threads(idle: int) -> int:
+    """FFmpeg threads for one video while so many cores are idle, beside the one that it takes.
+
+    One per idle core plus two (frame threads stall on each other), at most four; one if no core is idle.
     """
     return min(idle + 2, _MOST_THREADS) if idle > 0 else 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import queue
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,8 +71,15 @@ class OpenVinoRuntime:
         views = [[pathway[index : index + 1] for pathway in pathways] for index in range(count)]
         return np.concatenate([view.result() for view in [self.submit(view, alone=count == 1) for view in views]])
 
-    def submit(self, pathways: Pathways, *, alone: bool) -> Future[FloatArray]:
-        return self._pool.submit(self._infer_alone if alone and self._threads > 1 else self._infer, pathways)
+    def submit(
+        self,
+        pathways: Pathways,
+        *,
+        alone: bool,
+        turn: Callable[[], AbstractContextManager[None]] | None = None,
+    ) -> Future[FloatArray]:
+        infer = self._infer_alone if alone and self._threads > 1 else self._infer
+        return self._pool.submit(infer, pathways) if turn is None else self._pool.submit(_in_turn, turn, infer, pathways)
 
     def _infer_alone(self, pathways: Pathways) -> FloatArray:
         return _infer(self._single, pathways)
@@ -96,6 +105,13 @@ class OpenVinoRuntime:
         self._single = None
         while not self._requests.empty():
             self._requests.get()
+
+
+def _in_turn(
+    turn: Callable[[], AbstractContextManager[None]], infer: Callable[[Pathways], FloatArray], pathways: Pathways
+) -> FloatArray:
+    with turn():
+        return infer(pathways)
 
 
 def _infer(request: Any, pathways: Pathways) -> FloatArray:

@@ -8,7 +8,9 @@ is the same alone and in a batch.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -20,6 +22,7 @@ from handlers.specs import ModelSpec
 from handlers.video.transforms import FloatArray, Pathways
 
 Logits = FloatArray
+Turn = Callable[[], AbstractContextManager[None]]
 
 _GPU_DRIVERS = ("/proc/driver/nvidia", "/dev/kfd", "/dev/dxg")  # NVIDIA's, AMD's, and either's below Windows
 
@@ -50,8 +53,11 @@ class StreamedRuntime(Runtime, Protocol):
     kind: Literal["streamed"]
     streams: int
 
-    def submit(self, pathways: Pathways, *, alone: bool) -> Future[Logits]:
-        """(1, classes) of one view; `alone`: nothing else wants the cores meanwhile, so it may have all of them."""
+    def submit(self, pathways: Pathways, *, alone: bool, turn: Turn | None = None) -> Future[Logits]:
+        """(1, classes) of one view; `alone`: nothing else wants the cores meanwhile, so it may have all of them.
+
+        `turn` is entered in the thread that computes, before it begins, and may wait.
+        """
 
 
 def create_runtime(
