@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlers.decode.service import DecodeService, Delivery
-from handlers.errors import InternalError
+from handlers.errors import InternalError, RequestError
 from handlers.model.runtimes import BatchedRuntime, Logits, StreamedRuntime
 from handlers.neighbours import Activity, Neighbours
 from handlers.pending import PendingVideo, end, enforce_budgets, time_left
@@ -156,7 +156,7 @@ class _StreamedRun:
             logger.error("the model failed on a view: %s", type(error).__name__)
             view.window.release()
             _give_up(view.window.video, self._decoder)
-        elif view.window.add(view.index, future.result()):
+        elif view.window.add(view.index, future.result(), self._decoder):
             view.window.release()
 
 
@@ -202,7 +202,7 @@ class BatchedInference:
         for window in ready:
             window.video.model_ends(ended)
             for index in range(len(window.views)):
-                window.add(index, logits[first + index : first + index + 1])
+                window.add(index, logits[first + index : first + index + 1], self._decoder)
             first += len(window.views)
 
     def _logits(self, views: Views) -> Logits:
@@ -231,13 +231,22 @@ class _Window:
             self._release()
             self._release = None
 
-    def add(self, index: int, logits: Logits) -> bool:
-        """One view's logits, (1, classes). With the last of them the video gets the window's scores: True."""
+    def add(self, index: int, logits: Logits, decoder: DecodeService) -> bool:
+        """One view's logits, (1, classes). With the last of them the video gets the window's scores: True.
+
+        A failure to send what is streamed ends the video.
+        """
         self._logits[index] = logits
         if len(self._logits) < len(self.views):
             return False
         ordered = np.concatenate([self._logits[index] for index in range(len(self.views))])
-        self.video.scores[self._delivered.index] = WindowScores(self._delivered.window, ordered)
+        try:
+            self.video.add_scores(self._delivered.index, WindowScores(self._delivered.window, ordered))
+        except RequestError as error:
+            end(self.video, error, decoder)
+        except Exception as error:  # noqa: BLE001  whatever it is, other videos must not fail with it
+            logger.error("the scores of a window were not sent: %s", type(error).__name__)
+            _give_up(self.video, decoder)
         return True
 
 

@@ -2,8 +2,8 @@
 
 TorchServe gives each worker requests of its own and tells none about the others, so without this the views of a long
 request would stand beside a quick one's on every core. The workers of a model share its unpacked folder; a file there
-has one byte for each worker, and one for each turn. A worker owns a byte while it holds the lock on it. The system takes
-locks back when their process ends in whatever way, so a worker that died is neither busy nor has a turn.
+has one byte for each worker, and one for each turn. A worker owns a byte while it holds the lock on it. The system
+takes locks back when their process ends in whatever way, so a worker that died is neither busy nor has a turn.
 """
 
 from __future__ import annotations

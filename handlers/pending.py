@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from handlers.decode.service import DecodeJob, DecodeService
@@ -17,13 +17,15 @@ from handlers.request.options import VideoRequest
 class PendingVideo:
     """A video that is being decoded, and the scores of the windows that came so far.
 
-    `budget` is shared by the videos of one request; None means no limit on what they cost together.
+    `budget` is shared by the videos of one request; None means no limit on what they cost together. `on_scores` is
+    called whenever another window has its scores.
     """
 
     request: VideoRequest
     job: DecodeJob
     started: float
     budget: Budget | None = None
+    on_scores: Callable[[PendingVideo], None] | None = None
     scores: dict[int, WindowScores] = field(default_factory=dict)
     failure: RequestError | None = None
     inference_sec: float = 0.0
@@ -45,6 +47,12 @@ class PendingVideo:
         self._views_under_way -= 1
         if self._views_under_way == 0:
             self.inference_sec += at - self._since
+
+    def add_scores(self, index: int, scores: WindowScores) -> None:
+        """The scores of the window with that index."""
+        self.scores[index] = scores
+        if self.on_scores is not None and self.failure is None:
+            self.on_scores(self)
 
     @property
     def ended(self) -> bool:

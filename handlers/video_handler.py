@@ -13,29 +13,29 @@ from __future__ import annotations
 import logging
 import sys
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ts.handler_utils.utils import send_intermediate_predict_response
 from ts.metrics.dimension import Dimension
 from ts.metrics.metric_type_enum import MetricTypes
 
-from handlers.errors import InternalError, InvalidOption, RequestError, SetupError
+from handlers.batch import Batch, Outcome, failure_of, failures_logged, is_sequence
+from handlers.errors import InvalidOption, RequestError, SetupError
 from handlers.model.archive_info import read_config, verify_package_origin
 from handlers.model.runtimes import assigned_device, cores
 from handlers.neighbours import Neighbours
-from handlers.pending import PendingVideo
 from handlers.pipeline import VideoClassifier
 from handlers.request.answer import VideoScores, render
 from handlers.request.budgets import Budget, planned_views
-from handlers.request.options import VideoRequest
-from handlers.request.wire import Envelope, Reply, error_reply, parse_row, render_reply, to_json
+from handlers.request.options import LINES_TYPE, VideoRequest
+from handlers.request.streaming import AnswerLines
+from handlers.request.wire import Envelope, Reply, error_reply, is_grpc, parse_row, render_reply, to_json
 
 
 @contextmanager
@@ -68,19 +68,6 @@ Row = Mapping[str, object]
 Headers = Mapping[str, object]
 
 
-@dataclass(slots=True)
-class Batch:
-    """One call's rows on their way: a row is an envelope of videos, already has its reply, or gets none (None).
-
-    `requests`, `pending` and `scores` hold the videos of all envelopes, in order.
-    """
-
-    rows: list[Envelope | Reply | None]
-    requests: list[VideoRequest | RequestError]
-    pending: Sequence[PendingVideo | RequestError]
-    scores: Sequence[VideoScores | RequestError] = ()
-
-
 class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
     """Serves one model. A subclass says how many pathways its models have."""
 
@@ -109,7 +96,10 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
         # A batch of one row holds one video, but for KServe's bodies of several, whose videos then wait for each other.
         videos_at_once = 1 if properties.get("batch_size") == 1 else None
         self.classifier = VideoClassifier.from_directory(
-            model_dir, device=self.device, videos_at_once=videos_at_once, neighbours=Neighbours(model_dir, cores=cores())
+            model_dir,
+            device=self.device,
+            videos_at_once=videos_at_once,
+            neighbours=Neighbours(model_dir, cores=cores()),
         )
         self.mapping = {str(index): label for index, label in enumerate(self.classifier.labels)}
         # The name that it is registered under; an archive can be registered under any.
@@ -138,21 +128,22 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
                 budgets += [budget] * len(row.requests)
                 self._count("VideoBytesReceived", sum(len(video.payload) for video in videos), "bytes")
         prepare = partial(self.classifier.prepare, budgets=budgets)
-        return Batch(rows, requests, self._guarded(prepare, requests))
+        batch = Batch(rows, requests, self._guarded(prepare, requests))
+        batch.stream(self._lines)
+        return batch
 
     def inference(self, data: Batch, *args: Any, **kwargs: Any) -> Batch:
         data.scores = self._guarded(self.classifier.score, data.pending)
         return data
 
     def postprocess(self, data: Batch) -> list[bytes]:
-        videos = iter(zip(data.requests, data.scores, strict=True))
         bodies = []
-        for index, row in enumerate(data.rows):
+        for index, row, videos in data.outcomes():
             if row is None:
                 del self.context.request_ids[index]  # TorchServe then sends no answer to it
                 bodies.append(b"")
                 continue
-            reply = self._reply(row, [next(videos) for _ in row.requests]) if isinstance(row, Envelope) else row
+            reply = self._reply(row, videos, data.lines.get(index)) if isinstance(row, Envelope) else row
             self._report_reply(index, reply)
             bodies.append(reply.body)
         return bodies
@@ -172,7 +163,7 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
 
     def _read_row(self, row: Row, headers: Headers) -> Envelope | Reply | None:
         try:
-            if _is_sequence(headers):
+            if is_sequence(headers):
                 logger.warning("a StreamPredictions2 call gets no answer: this model takes no sequences")
                 return None
             if headers.get("describe") == "True":
@@ -183,22 +174,55 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
                 row, headers, num_classes=len(self.classifier.labels), limits=self.classifier.config.limits
             )
         except Exception as error:  # noqa: BLE001  a row that cannot be read must not fail others
-            failure = _failure(error)
+            failure = failure_of(error)
             self._count_errors([failure])
             return error_reply(failure)
 
-    def _reply(
-        self, row: Envelope, videos: Sequence[tuple[VideoRequest | RequestError, VideoScores | RequestError]]
-    ) -> Reply:
-        """The reply to one row; an error while it is built becomes that row's reply."""
+    def _lines(self, index: int, request: VideoRequest) -> AnswerLines:
+        """The streamed answer to the row of that number."""
+
+        def send(lines: bytes) -> None:
+            self._report_reply(index, Reply(HTTPStatus.OK, lines, LINES_TYPE))
+            row = {index: self.context.request_ids[index]}
+            send_intermediate_predict_response({index: lines}, row, "Prediction success", 200, self.context)
+
+        return AnswerLines(
+            send,
+            request.options,
+            self.classifier.labels,
+            model=self.model_name,
+            version=self.model_version,
+            spec=self.classifier.spec,
+        )
+
+    def _reply(self, row: Envelope, videos: Sequence[Outcome], lines: AnswerLines | None) -> Reply:
+        """The reply to one row, or what is left of it to stream; an error while it is built becomes that reply."""
+        if lines is not None:
+            return self._end_of_lines(lines, *videos[0])
         answers = [self._answer(request, scores) for request, scores in videos]
         self._count_errors([answer for answer in answers if isinstance(answer, RequestError)])
         try:
             return render_reply(row, answers, model=self.model_name, version=self.model_version)
         except Exception as error:  # noqa: BLE001  as above
-            failure = _failure(error)
+            failure = failure_of(error)
             self._count_errors([failure])
             return error_reply(failure)
+
+    def _end_of_lines(
+        self, lines: AnswerLines, request: VideoRequest | RequestError, scores: VideoScores | RequestError
+    ) -> Reply:
+        failure = next((each for each in (request, scores) if isinstance(each, RequestError)), None)
+        if failure is None:
+            try:
+                reply = lines.end(scores)  # type: ignore[arg-type]  # it is no error
+            except Exception as error:  # noqa: BLE001  as above
+                failure = failure_of(error)
+            else:
+                with failures_logged("the metrics of a video"):
+                    self._report_times(scores)  # type: ignore[arg-type]  # as above
+                return reply
+        self._count_errors([failure])
+        return lines.failed(failure) if lines.begun else error_reply(failure)
 
     def _answer(
         self, request: VideoRequest | RequestError, scores: VideoScores | RequestError
@@ -218,8 +242,8 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
                 spec=self.classifier.spec,
             )
         except Exception as error:  # noqa: BLE001  as above
-            return _failure(error)
-        with _failures_logged("the metrics of a video"):
+            return failure_of(error)
+        with failures_logged("the metrics of a video"):
             self._report_times(scores)
         return answer
 
@@ -228,7 +252,7 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
         try:
             return step(items)
         except Exception as error:  # noqa: BLE001  TorchServe would answer every row with its own 503, without a body
-            return [item if isinstance(item, RequestError) else _unexpected(error) for item in items]
+            return [item if isinstance(item, RequestError) else failure_of(error) for item in items]
 
     def _count_errors(self, failures: Sequence[RequestError]) -> None:
         """One line of metrics per type, however many videos of a body failed."""
@@ -238,11 +262,10 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
     def _report_reply(self, index: int, reply: Reply) -> None:
         """Status and type of one row's answer. gRPC carries neither; its clients look at the body."""
         self.context.set_response_status(int(reply.status), reply.status.phrase, index)
-        self.context.set_response_content_type(index, "application/json")
-        headers = self.context.get_all_request_header(index)
-        if not any(isinstance(value, str) for value in headers.values()):
-            # A gRPC row: it has fields, but no headers. The server reads this one after a StreamPredictions call and
-            # ends the worker if it is missing; an HTTP response, on the other hand, would never be finished.
+        self.context.set_response_content_type(index, reply.content_type)
+        if is_grpc(self.context.get_all_request_header(index)):
+            # The server reads this header after a StreamPredictions call and ends the worker if it is missing; an HTTP
+            # response, on the other hand, would never be finished.
             self.context.set_response_header(index, "ts_stream_next", "false")
 
     # Metrics; names, units and dimensions are those of metrics.yaml -------------------------------------------------
@@ -269,38 +292,5 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
         dimensions = [Dimension("ModelName", self.model_name), Dimension("Level", "Model")]
         if label is not None:
             dimensions.append(label)
-        with _failures_logged("a metric"):
+        with failures_logged("a metric"):
             self.context.metrics.add_metric(name, value, unit, dimensions=dimensions, metric_type=kind)
-
-
-@contextmanager
-def _failures_logged(what: str) -> Iterator[None]:
-    """Logs a failure to write metrics or a reply's status, which must not fail the request."""
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001  as above
-        logger.error("%s was not written: %s", what, type(error).__name__)
-
-
-def _is_sequence(headers: Headers) -> bool:
-    """Whether a row came by gRPC's StreamPredictions2, recognised by the only headers that such a row has.
-
-    Whatever the answer, TorchServe 0.12's frontend cannot send it: that call serves models with `sequenceBatching`
-    alone, and an answer for another one ends the frontend's thread for this worker for good. The frontend ends the call
-    itself, with the status UNKNOWN.
-    """
-    names = [name for name, value in headers.items() if isinstance(value, str)]
-    return bool(names) and all(name.startswith("ts_request_sequence") for name in names)
-
-
-def _failure(error: Exception) -> RequestError:
-    """The error that the client gets."""
-    return error if isinstance(error, RequestError) else _unexpected(error)
-
-
-def _unexpected(error: Exception) -> InternalError:
-    """The client gets a generic message; the log gets type and line only, because values may be user data."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "an unknown place"
-    logger.error("a request failed unexpectedly: %s in %s", type(error).__name__, where)
-    return InternalError("the server failed on this request; try again")

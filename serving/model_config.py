@@ -13,7 +13,7 @@ from handlers.model.runtimes import cores
 from handlers.specs import Head
 
 _WORKER_BYTES = 320 * 2**20
-"""Memory of a worker of x3d_s on OpenVINO, its decoding process included; the largest models take five times as much."""
+"""Memory of a worker of x3d_s on OpenVINO, its decoding process included."""
 _MEMORY_SHARE = 0.25  # of the machine, for the workers of one model
 _FEWEST_WORKERS, _MOST_WORKERS = 4, 16
 

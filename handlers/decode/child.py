@@ -23,6 +23,7 @@ from handlers.decode.messages import (
     SlotFreed,
     StartJob,
     ToProcess,
+    VideoOpened,
     WindowDone,
     WindowsCounted,
     encode,
@@ -219,6 +220,8 @@ class DecodingProcess:
             raise MalformedMessage("a message without a job")
         if isinstance(message, WindowsCounted):
             running.counted(message)
+        elif isinstance(message, VideoOpened):
+            running.opened(message)
         elif isinstance(message, WindowDone):
             running.delivered(message, self._deliver(message, running))
         elif isinstance(message, JobDone):

@@ -1,7 +1,8 @@
 """The messages between the server and a decoding process, and how they travel on the pipe.
 
     server -> process    StartJob, SlotFreed
-    process -> server    Ready, then for each job: WindowsCounted, WindowDone (any number), JobDone or JobFailed
+    process -> server    Ready, then for each job: WindowsCounted, VideoOpened, WindowDone (any number), JobDone or
+                         JobFailed
 
 A message is JSON behind a length of four bytes, never a pickle. The decoding process reads untrusted input, so the
 server does not trust its messages: `parse_from_process` checks the size, the kind and every field of a message, and
@@ -72,6 +73,13 @@ class WindowsCounted:
 
 
 @dataclass(frozen=True, slots=True)
+class VideoOpened:
+    """What is known of the video when its first window is done; sent once, before that window. Counts are so far."""
+
+    report: VideoReport
+
+
+@dataclass(frozen=True, slots=True)
 class WindowDone:
     """The views of a window are in a slot. Seconds."""
 
@@ -104,13 +112,13 @@ class JobFailed:
 
 
 ToProcess = StartJob | SlotFreed
-FromProcess = Ready | WindowsCounted | WindowDone | JobDone | JobFailed
+FromProcess = Ready | WindowsCounted | VideoOpened | WindowDone | JobDone | JobFailed
 
 
 def encode(message: ToProcess | FromProcess) -> bytes:
     """The message as it travels: a length in four bytes, then JSON."""
     content = asdict(message)
-    if isinstance(message, JobDone):
+    if isinstance(message, VideoOpened | JobDone):
         content["report"]["warnings"] = [_CODE_OF_WARNING[sentence] for sentence in message.report.warnings]
     body = json.dumps({"kind": type(message).__name__, **content}).encode()
     return _LENGTH.pack(len(body)) + body
@@ -190,6 +198,8 @@ def parse_from_process(body: bytes) -> FromProcess:
         message = WindowDone(
             reader.integer("index"), reader.number("start_sec"), reader.number("end_sec"), reader.integer("slot")
         )
+    elif kind == VideoOpened.__name__:
+        message = VideoOpened(_report(reader.mapping("report")))
     elif kind == JobDone.__name__:
         message = JobDone(_report(reader.mapping("report")))
     elif kind == JobFailed.__name__:

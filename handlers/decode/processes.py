@@ -138,7 +138,6 @@ class ProcessDecodeService:
                     # There is no memory for a new process, or it cannot run: a job must not wait for one without end.
                     self._queued.popleft().error = InternalError("the decoding process could not be started; try again")
 
-
     def _idle_cores(self) -> int:
         """Cores that neither a video that is being decoded takes, nor one that waits, nor another worker."""
         taken = sum(process.job is not None for process in self._processes) + len(self._queued)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from handlers.decode.messages import MalformedMessage, WindowDone, WindowsCounted
+from handlers.decode.messages import MalformedMessage, VideoOpened, WindowDone, WindowsCounted
 from handlers.decode.service import DecodeJob, Delivery
 from handlers.limits import Limits
 from handlers.specs import ModelSpec
@@ -37,6 +37,11 @@ class RunningJob:
         if not 1 <= count <= self._limits.max_windows or (asked.stride_sec is None and count != asked.num_clips):
             raise MalformedMessage(f"{count} windows were not asked for")
         self.job.num_windows = count
+
+    def opened(self, message: VideoOpened) -> None:
+        if self.job.opened is not None or self.job.num_windows is None:
+            raise MalformedMessage("the video was opened before, or its windows were not counted")
+        self.job.opened = message.report
 
     def delivered(self, message: WindowDone, delivery: Delivery) -> None:
         count = self.job.num_windows

@@ -29,12 +29,13 @@ class Delivery:
 class DecodeJob:
     """One video being decoded. `deliveries` fills while it runs; at the end there is a `report` or an `error`.
 
-    `num_windows` is known before the first window is delivered.
+    `num_windows` is known before the first window is delivered, and `opened`, the report so far, together with it.
     """
 
     payload: bytes | memoryview
     sampling: Sampling
     num_windows: int | None = None
+    opened: VideoReport | None = None
     deliveries: deque[Delivery] = field(default_factory=deque)
     report: VideoReport | None = None
     error: RequestError | None = None

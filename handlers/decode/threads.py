@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Protocol
 
@@ -29,7 +30,14 @@ class VideoStream(Protocol):
     def close(self) -> None: ...
 
 
-_News = int | Delivery | VideoReport | RequestError
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What is known of the video when its first window is done."""
+
+    report: VideoReport
+
+
+_News = int | _Opened | Delivery | VideoReport | RequestError
 """What a thread reports about its job: the number of windows, then each of them, then how it ended."""
 
 
@@ -89,6 +97,9 @@ class ThreadDecodeService:
         if isinstance(news, int):
             job.num_windows = news
             return
+        if isinstance(news, _Opened):
+            job.opened = news.report
+            return
         if isinstance(news, Delivery):
             if job.cancelled:
                 news.release()
@@ -114,7 +125,11 @@ class ThreadDecodeService:
         video = self._open_video(job.payload)
         try:
             self._tell(job, video.count_windows(job.sampling))
+            is_first = True
             for window in video.windows(job.sampling):
+                if is_first:
+                    self._tell(job, _Opened(video.report()))
+                    is_first = False
                 self._room.acquire()
                 self._tell(job, Delivery(window, self._room.release))
                 if job.cancelled:

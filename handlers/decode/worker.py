@@ -22,7 +22,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlers.decode import sandbox
-from handlers.decode.messages import Channel, JobDone, JobFailed, Ready, SlotFreed, StartJob, WindowDone, WindowsCounted
+from handlers.decode.messages import (
+    Channel,
+    JobDone,
+    JobFailed,
+    Ready,
+    SlotFreed,
+    StartJob,
+    VideoOpened,
+    WindowDone,
+    WindowsCounted,
+)
 from handlers.decode.shared_slots import Slots
 from handlers.errors import RequestError
 from handlers.limits import Limits
@@ -107,7 +117,11 @@ class Worker:
         )
         try:
             self._channel.send(WindowsCounted(reader.count_windows(job.sampling)))
+            is_first = True
             for done in reader.windows(job.sampling):
+                if is_first:
+                    self._channel.send(VideoOpened(reader.report()))
+                    is_first = False
                 # The reader gives back the very arrays that `allocate` gave it; so the array identifies its slot.
                 at = next(at for at, (views, _) in enumerate(given) if views is done.views)
                 _, slot = given.pop(at)

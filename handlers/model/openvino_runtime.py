@@ -79,7 +79,9 @@ class OpenVinoRuntime:
         turn: Callable[[], AbstractContextManager[None]] | None = None,
     ) -> Future[FloatArray]:
         infer = self._infer_alone if alone and self._threads > 1 else self._infer
-        return self._pool.submit(infer, pathways) if turn is None else self._pool.submit(_in_turn, turn, infer, pathways)
+        return (
+            self._pool.submit(infer, pathways) if turn is None else self._pool.submit(_in_turn, turn, infer, pathways)
+        )
 
     def _infer_alone(self, pathways: Pathways) -> FloatArray:
         return _infer(self._single, pathways)

@@ -77,41 +77,48 @@ def render(
     spec: ModelSpec,
 ) -> dict[str, Any] | list[dict[str, Any]]:
     """The answer to one request, ready for JSON, in the format that it asks for."""
-    predictions = _ranked(aggregate(scores, options.average), options.top_k, labels)
+    predictions = ranked(aggregate(scores, options.average), options.top_k, labels)
     if options.format == "dict":
         return {entry["label"]: entry["score"] for entry in predictions}
     if options.format == "list":
         return predictions
-    windows = [_clip(window, options, labels) for window in scores.windows]
+    windows = [window_entry(window, options, labels) for window in scores.windows]
     answer: dict[str, Any] = {"model": model, "version": version, "predictions": predictions}
     if options.sampling.stride_sec is None:
         answer["clips"] = windows
     else:
         answer["timeline"] = windows
         answer["segments"] = merge_segments(windows)
-    answer["video"] = _video(scores.report)
-    answer["sampling"] = _sampling(scores, options, spec)
-    answer["timing_ms"] = {
+    answer["video"] = video_entry(scores.report)
+    answer["sampling"] = sampling_entry(len(scores.windows), scores.report.duration_sec, options, spec)
+    answer["timing_ms"] = timing_entry(scores)
+    return answer
+
+
+def timing_entry(scores: VideoScores) -> dict[str, float]:
+    """Milliseconds of each step."""
+    return {
         "decode": _rounded_ms(scores.report.decode_ms),
         "transform": _rounded_ms(scores.report.transform_ms),
         "inference": _rounded_ms(scores.inference_ms),
         "total": _rounded_ms(scores.total_ms),
     }
-    return answer
 
 
-def _ranked(probabilities: Probabilities, top_k: int, labels: Sequence[str]) -> list[dict[str, Any]]:
+def ranked(probabilities: Probabilities, top_k: int, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """The best classes, highest score first."""
     return [
         {"label": labels[index], "score": float(probabilities[index]), "class_id": index}
         for index in top_classes(probabilities, top_k)
     ]
 
 
-def _clip(window: WindowScores, options: RequestOptions, labels: Sequence[str]) -> dict[str, Any]:
+def window_entry(window: WindowScores, options: RequestOptions, labels: Sequence[str]) -> dict[str, Any]:
+    """One window's times and its own predictions."""
     return {
         "start_sec": float(window.window.start_sec),
         "end_sec": float(window.window.end_sec),
-        "predictions": _ranked(_average(window.logits, options.average), options.top_k, labels),
+        "predictions": ranked(_average(window.logits, options.average), options.top_k, labels),
     }
 
 
@@ -120,19 +127,32 @@ def merge_segments(timeline: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
     `score` is the mean of that label's score in them. Segments overlap where their windows do.
     """
-    segments: list[dict[str, Any]] = []
-    members: list[float] = []
-    for window in timeline:
-        top = window["predictions"][0]
-        if not segments or segments[-1]["label"] != top["label"]:
-            segments.append({"start_sec": window["start_sec"], "end_sec": 0.0, "label": top["label"], "score": 0.0})
-            members = []
-        members.append(top["score"])
-        segments[-1].update(end_sec=window["end_sec"], score=sum(members) / len(members))
-    return segments
+    merger = SegmentMerger()
+    segments = [closed for window in timeline if (closed := merger.add(window)) is not None]
+    last = merger.open
+    return segments if last is None else [*segments, last]
 
 
-def _video(report: VideoReport) -> dict[str, Any]:
+class SegmentMerger:
+    """Merges windows as they come, in order; see `merge_segments`. `open` is the segment that may still grow."""
+
+    def __init__(self) -> None:
+        self.open: dict[str, Any] | None = None
+        self._members: list[float] = []
+
+    def add(self, window: dict[str, Any]) -> dict[str, Any] | None:
+        """The segment that this window closes, if it does."""
+        top, closed = window["predictions"][0], None
+        if self.open is None or self.open["label"] != top["label"]:
+            closed = self.open
+            self.open = {"start_sec": window["start_sec"], "end_sec": 0.0, "label": top["label"], "score": 0.0}
+            self._members = []
+        self._members.append(top["score"])
+        self.open.update(end_sec=window["end_sec"], score=sum(self._members) / len(self._members))
+        return closed
+
+
+def video_entry(report: VideoReport) -> dict[str, Any]:
     """What the decoder learnt; its times are under `timing_ms`."""
     content = report.to_json()
     del content["decode_ms"], content["transform_ms"]
@@ -140,9 +160,11 @@ def _video(report: VideoReport) -> dict[str, Any]:
     return content
 
 
-def _sampling(scores: VideoScores, options: RequestOptions, spec: ModelSpec) -> dict[str, Any]:
+def sampling_entry(
+    num_windows: int, duration_sec: float | None, options: RequestOptions, spec: ModelSpec
+) -> dict[str, Any]:
     """The values that were in force, defaults and the video's own end filled in."""
-    sampling, duration_sec = options.sampling, scores.report.duration_sec
+    sampling = options.sampling
     ends = [end for end in (sampling.end_sec, duration_sec) if end is not None]
     return {
         "num_frames": spec.num_frames,
@@ -150,7 +172,7 @@ def _sampling(scores: VideoScores, options: RequestOptions, spec: ModelSpec) -> 
         "clip_duration_sec": spec.clip_duration_sec,
         "start_sec": sampling.start_sec,
         "end_sec": min(ends) if ends else None,
-        "num_clips": len(scores.windows),
+        "num_clips": num_windows,
         "num_crops": sampling.num_crops,
         "stride_sec": sampling.stride_sec,
         "average": options.average,

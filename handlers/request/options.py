@@ -17,12 +17,14 @@ from handlers.video.sampling import Sampling
 
 Average = Literal["prob", "score"]
 Format = Literal["dict", "list", "full"]
-Kind = Literal["integer", "number", "choice"]
+Kind = Literal["integer", "number", "choice", "boolean"]
 
 MAX_SECONDS = 1e9
 """Largest time in seconds (about 32 years): keeps every timestamp, even in nanoseconds, within 64 bits."""
 DEFAULT_TOP_K = 5
 _SHOWN_CHARS = 40
+LINES_TYPE = "application/x-ndjson"
+"""The media type of an answer in lines. A request that accepts it asks for `stream`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class RequestOptions:
     sampling: Sampling = field(default_factory=Sampling)
     average: Average = "prob"
     format: Format = "dict"
+    stream: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,8 @@ class OptionSpec:
 
     def allowed(self, maximum: float | None) -> str:
         """What this option takes, in words; `maximum` is the bound in force."""
+        if self.kind == "boolean":
+            return "true or false"
         if self.choices:
             return "one of " + ", ".join(str(choice) for choice in self.choices)
         what = "a whole number" if self.kind == "integer" else "a number of seconds"
@@ -139,6 +144,13 @@ OPTIONS: Mapping[str, OptionSpec] = {
             default="dict, or full with stride_sec",
             choices=get_args(Format),
         ),
+        OptionSpec(
+            name="stream",
+            kind="boolean",
+            help="true: answer in lines of JSON, each sent as soon as its window is computed (HTTP only). They hold "
+            "what the format full holds.",
+            default="false",
+        ),
     )
 }
 """Every option by name, in the order of the documentation."""
@@ -189,11 +201,20 @@ def given_by_headers(headers: Mapping[str, object]) -> dict[str, Given]:
     found: dict[str, Given] = {}
     for header, value in headers.items():
         name = by_header.get(header.lower())
-        if name is not None:
-            if name in found:
+        if header.lower() == "accept" and _asks_for_lines(value):
+            found.setdefault("stream", Given(True, secret=True))
+        elif name is not None:
+            if name in found and not (name == "stream" and found[name].value is True):
                 raise InvalidOption(f"the header {OPTIONS[name].header} is given more than once")
             found[name] = Given(value, secret=True)
     return found
+
+
+def _asks_for_lines(accept: object) -> bool:
+    """Whether an Accept header names the media type of streamed lines."""
+    return isinstance(accept, str) and any(
+        media.split(";")[0].strip().lower() == LINES_TYPE for media in accept.split(",")
+    )
 
 
 def parse_options(given: Mapping[str, Given], *, num_classes: int, limits: Limits) -> RequestOptions:
@@ -206,7 +227,7 @@ def parse_options(given: Mapping[str, Given], *, num_classes: int, limits: Limit
             maximum = bounds[option.maximum_is] if option.maximum_is else option.maximum
             values[name] = _parse(option, entry, maximum)
     _check_together(values, given)
-    stride_sec = values.get("stride_sec")
+    stride_sec, stream = values.get("stride_sec"), values.get("stream", False)
     return RequestOptions(
         top_k=values.get("top_k", min(DEFAULT_TOP_K, num_classes)),
         sampling=Sampling(
@@ -217,11 +238,17 @@ def parse_options(given: Mapping[str, Given], *, num_classes: int, limits: Limit
             stride_sec=stride_sec,
         ),
         average=values.get("average", "prob"),
-        format=values.get("format", "dict" if stride_sec is None else "full"),
+        format=values.get("format", "dict" if stride_sec is None and not stream else "full"),
+        stream=stream,
     )
 
 
-def _parse(option: OptionSpec, given: Given, maximum: float | None) -> str | int | float:
+def _parse(option: OptionSpec, given: Given, maximum: float | None) -> str | int | float | bool:
+    if option.kind == "boolean":
+        switch = _read_switch(given.value)
+        if switch is None:
+            raise InvalidOption(f"{option.name} must be {option.allowed(maximum)}{given.shown()}")
+        return switch
     value = _read(option.kind, given.value)
     fits = value is not None and (not option.choices or value in option.choices)
     if fits and isinstance(value, int | float):
@@ -261,6 +288,15 @@ def _read(kind: Kind, value: object) -> str | int | float | None:
     return int(value) if value.is_integer() else None
 
 
+def _read_switch(value: object) -> bool | None:
+    """true or false, as JSON's or as text in upper or lower case; None for anything else."""
+    if isinstance(value, bytes | bytearray):
+        value = bytes(value).decode(errors="replace")
+    if isinstance(value, str):
+        return {"true": True, "false": False}.get(value.strip().lower())
+    return value if isinstance(value, bool) else None
+
+
 def _finite(value: float) -> float | None:
     try:
         number = float(value)
@@ -278,3 +314,5 @@ def _check_together(values: Mapping[str, Any], given: Mapping[str, Given]) -> No
         raise InvalidOption(f"end_sec must be greater than start_sec{got}")
     if values.get("stride_sec") is not None and values.get("num_clips", 1) != 1:
         raise InvalidOption("stride_sec and num_clips exclude each other: give one of them, or num_clips 1")
+    if values.get("stream") and values.get("format", "full") != "full":
+        raise InvalidOption("the lines of stream hold what the format full holds: leave format out, or give full")

@@ -59,10 +59,11 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What goes back for one row: the HTTP status and the body's bytes, always JSON."""
+    """What goes back for one row: the HTTP status and the body's bytes, JSON unless it was streamed in lines."""
 
     status: HTTPStatus
     body: bytes
+    content_type: str = "application/json"
 
 
 def parse_row(
@@ -74,7 +75,21 @@ def parse_row(
     """
     if _request_type(headers) == "application/x-www-form-urlencoded":
         raise InvalidEncoding(_FORM_HELP)
-    reader = _Reader(given_by_headers(headers), num_classes, limits)
+    envelope = _read_row(row, headers, _Reader(given_by_headers(headers), num_classes, limits))
+    if any(isinstance(request, VideoRequest) and request.options.stream for request in envelope.requests):
+        if is_grpc(headers):
+            raise InvalidOption("stream is answered over HTTP alone; over gRPC leave it out")
+        if envelope.form != "plain":
+            raise InvalidOption("stream is for a body that is one video; instances and inputs are answered whole")
+    return envelope
+
+
+def is_grpc(headers: Mapping[str, object]) -> bool:
+    """Whether a row came by gRPC: it has fields, but none of the headers that every HTTP request has."""
+    return not any(isinstance(value, str) for value in headers.values())
+
+
+def _read_row(row: Mapping[str, object], headers: Mapping[str, object], reader: _Reader) -> Envelope:
     fields = [name for name in row if name in VIDEO_FIELDS]
     if len(fields) > 1:
         raise InvalidOption(f"the video is given {len(fields)} times, as {' and '.join(fields)}; give it once")

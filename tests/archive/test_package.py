@@ -28,7 +28,7 @@ from handlers.errors import InvalidConfig, RuntimeUnavailable
 from handlers.limits import Limits
 from handlers.model.archive_info import ArchiveInfo
 from handlers.model.labels import read_labels
-from handlers.model.runtimes import create_runtime
+from handlers.model.runtimes import create_runtime, has_gpu_driver
 from handlers.specs import get_spec
 from scripts.package import main
 from serving import build_archive, model_config

@@ -25,9 +25,9 @@ MODULES = sorted(
 LAYERS = (
     ("errors", "specs", "limits", "config"),
     ("video",),
-    ("request", "decode", "model"),
+    ("request", "decode", "model", "neighbours"),
     ("pending", "inference"),
-    ("pipeline",),
+    ("pipeline", "batch"),
     ("video_handler",),
     ("single_pathway_handler", "dual_pathway_handler", "torch_stand_in"),
 )
