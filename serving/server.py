@@ -95,8 +95,9 @@ class Server:
             client.register(archive, model=name, workers=workers)
 
     def unregister(self, model: str, version: str | None = None) -> None:
+        """Remove a version at once; requests that it has are lost."""
         with self._managing() as client:
-            client.unregister(model, version)
+            client.unregister(model, version, drain_sec=0)
 
     def models(self) -> list[str]:
         """Names of the registered models."""

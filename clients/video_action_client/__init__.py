@@ -10,11 +10,13 @@ http_client.py    VideoClient
 grpc_client.py    GrpcVideoClient: same methods, same answers, same exceptions
 base.py           what both share; keys.py: TorchServe's keys; retry.py: when a call is repeated
 source.py         what can be sent
-results.py        what comes back
+results.py        what comes back; events.py: an answer that comes in lines
+upgrade.py        versions replaced without losing a request
 errors.py         what can go wrong
 """
 
 from .errors import ApiError, ClientError, RequestError, ServingError
+from .events import StreamEnd, StreamEvent, StreamSegment, StreamStart, StreamWindow
 from .grpc_client import GrpcVideoClient
 from .http_client import VideoClient
 from .results import (
@@ -44,6 +46,11 @@ __all__ = [
     "ScoredLabel",
     "Segment",
     "ServingError",
+    "StreamEnd",
+    "StreamEvent",
+    "StreamSegment",
+    "StreamStart",
+    "StreamWindow",
     "Timeline",
     "Timing",
     "VideoClient",

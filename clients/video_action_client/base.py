@@ -22,6 +22,7 @@ from .results import ModelInfo, Prediction, Timeline
 from .retry import NO_RETRY, Retry
 from .source import Source, Video
 from .transport import Transport
+from .upgrade import DRAIN_SEC, drain, upgrade
 
 Average = Literal["prob", "score"]
 
@@ -167,12 +168,28 @@ class BaseClient(Transport):
         most = min_workers if max_workers is None else max_workers
         return self._manage(lambda key: self._scale(key, model, version, min_workers, most))
 
-    def unregister(self, model: str, version: str | None = None) -> str:
+    def unregister(self, model: str, version: str | None = None, *, drain_sec: float = DRAIN_SEC) -> str:
         """Remove a version, the default one unless given; TorchServe's own sentence.
+
+        Waits until the version has no requests left, because TorchServe loses those that it has; raises RequestTimeout
+        if it still has some after `drain_sec` seconds, and then it is still served. 0 removes it at once.
 
         The default version can only be removed as the last one: make another the default first.
         """
+        if drain_sec > 0:
+            drain(self, model, version, timeout_sec=drain_sec)
         return self._manage(lambda key: self._unregister(key, model, version))
+
+    def upgrade(self, model: str, archive: str, *, workers: int | None = None, drain_sec: float = DRAIN_SEC) -> str:
+        """Serve another version of a model in place of its default one, without losing a request; the new version.
+
+        Registers the archive of the model store, waits until its workers are ready, makes it the default, waits until
+        the old version has no requests left, and removes that. `workers`: as many as the old version has, unless given.
+        Both versions are in memory meanwhile. Raises Conflict if the archive's version is served already, and
+        RequestTimeout if the old version still has requests after `drain_sec` seconds: it is then still served, beside
+        the new default.
+        """
+        return upgrade(self, model, archive, workers=workers, drain_sec=drain_sec)
 
     def ready(self, timeout: float = 0.0, *, model: str | None = None, version: str | None = None) -> bool:
         """Whether the server answers and, where one is named, the model has a ready worker.

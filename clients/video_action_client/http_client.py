@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO
@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import urllib3
 
-from .base import BaseClient
+from .base import Average, BaseClient
 from .errors import (
     ApiError,
     ConnectionFailed,
@@ -21,6 +21,7 @@ from .errors import (
     VideoTooLarge,
     error_in,
 )
+from .events import LINES_TYPE, StreamEvent, events_of, events_of_answer
 from .keys import KEY_FILE, KeyRing
 from .retry import Retry
 from .source import Source, Video
@@ -79,15 +80,75 @@ class VideoClient(BaseClient):
     def _predict(
         self, key: str | None, source: Source, model: str, version: str | None, options: Mapping[str, str]
     ) -> bytes:
-        path = f"/predictions/{quote(model, safe='')}" + (f"/{quote(version, safe='')}" if version else "")
+        url, headers = self.url + _prediction_path(model, version), _video_headers(source, options)
         with source.stream() as body:
-            headers = {
-                "Content-Type": source.content_type,
-                # Given with a length, a file is streamed as it is; TorchServe needs no chunked encoding.
-                "Content-Length": str(source.size()),
-                **{option_header(name): value for name, value in options.items()},
-            }
-            return self._send("POST", self.url + path, key, headers=headers, body=body, timeout_sec=self._timeout_sec)
+            return self._send("POST", url, key, headers=headers, body=body, timeout_sec=self._timeout_sec)
+
+    def stream(
+        self,
+        video: Video,
+        *,
+        model: str,
+        version: str | None = None,
+        stride_sec: float | None = None,
+        top_k: int | None = None,
+        start_sec: float | None = None,
+        end_sec: float | None = None,
+        num_clips: int | None = None,
+        num_crops: int | None = None,
+        average: Average | None = None,
+    ) -> Iterator[StreamEvent]:
+        """The answer to a video as events, each as soon as the server knows it: `timeline` while it is computed.
+
+        Without `stride_sec` the windows are the `num_clips` clips. Raises as `classify` does, also between events when
+        something goes wrong after the first window. Close the iterator to leave early.
+        """
+        options = {
+            "stride_sec": stride_sec,
+            "top_k": top_k,
+            "start_sec": start_sec,
+            "end_sec": end_sec,
+            "num_clips": num_clips,
+            "num_crops": num_crops,
+            "average": average,
+        }
+        texts = {name: str(value) for name, value in options.items() if value is not None}
+        source = Source.of(video)
+        answer = self._call(
+            "inference", lambda key: self._begin_stream(key, source, model, version, texts), repeatable=True
+        )
+        try:
+            if answer.headers.get("content-type", "").startswith(LINES_TYPE):
+                yield from events_of(self._lines(answer))
+            else:
+                yield from events_of_answer(json.loads(answer.read()))
+        except (ValueError, KeyError, TypeError):
+            raise InvalidAnswer(f"the answer of {model} is not one of this project's handlers") from None
+        finally:
+            answer.close()  # what is left of it would otherwise come before the next answer on this connection
+
+    def _begin_stream(
+        self, key: str | None, source: Source, model: str, version: str | None, options: Mapping[str, str]
+    ) -> urllib3.BaseHTTPResponse:
+        url = self.url + _prediction_path(model, version)
+        with source.stream() as body:
+            headers = _video_headers(source, {**options, "stream": "true", "format": "full"})
+            answer = self._request("POST", url, key, headers=headers, body=body, timeout_sec=self._timeout_sec)
+        if not 200 <= answer.status < 300:
+            raise _refusal(answer.status, answer.read(), self.url)
+        return answer
+
+    def _lines(self, answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+        rest = b""
+        try:
+            for data in answer.stream():
+                *lines, rest = (rest + data).split(b"\n")
+                yield from lines
+        except urllib3.exceptions.TimeoutError:
+            raise RequestTimeout(f"{self.url} sent no further line within {self._timeout_sec:g} s") from None
+        except urllib3.exceptions.HTTPError as error:
+            raise ConnectionFailed(f"the connection to {self.url} was lost: {error}", sent=True) from None
+        yield rest
 
     def _ping(self, key: str | None) -> None:
         self._send("GET", f"{self.url}/ping", key, timeout_sec=_CONNECT_TIMEOUT_SEC)
@@ -125,18 +186,36 @@ class VideoClient(BaseClient):
         headers: Mapping[str, str] | None = None,
         body: IO[bytes] | bytes | None = None,
     ) -> bytes:
-        """One request, once: the body of a 2xx answer. Every error of urllib3 becomes one of this package here."""
+        """One request, once: the body of a 2xx answer. Every error of urllib3 becomes one of this package."""
+        answer = self._request(method, url, key, timeout_sec=timeout_sec, headers=headers, body=body, preload=True)
+        if not 200 <= answer.status < 300:
+            raise _refusal(answer.status, answer.data, "{0.scheme}://{0.netloc}".format(urlsplit(url)))
+        return answer.data
+
+    def _request(
+        self,
+        method: str,
+        url: str,
+        key: str | None,
+        *,
+        timeout_sec: float,
+        headers: Mapping[str, str] | None = None,
+        body: IO[bytes] | bytes | None = None,
+        preload: bool = False,
+    ) -> urllib3.BaseHTTPResponse:
+        """The answer, whatever its status; its body has been read if `preload` says so."""
         sent_headers = dict(headers or {}) | ({"Authorization": f"Bearer {key}"} if key else {})
         timeout = urllib3.Timeout(connect=_CONNECT_TIMEOUT_SEC, read=timeout_sec)
         where = "{0.scheme}://{0.netloc}".format(urlsplit(url))
         try:
-            answer = self._pool.request(
+            return self._pool.request(
                 method,
                 url,
                 headers=sent_headers,
                 body=body,
                 timeout=timeout,
                 redirect=False,
+                preload_content=preload,
             )
         except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError):
             raise ConnectionFailed(f"nothing answers at {where}; is the server running?", sent=False) from None
@@ -144,9 +223,19 @@ class VideoClient(BaseClient):
             raise RequestTimeout(f"{where} did not answer within {timeout_sec:g} s") from None
         except urllib3.exceptions.HTTPError as error:
             raise ConnectionFailed(f"the connection to {where} was lost: {error}", sent=True) from None
-        if not 200 <= answer.status < 300:
-            raise _refusal(answer.status, answer.data, where)
-        return answer.data
+
+
+def _prediction_path(model: str, version: str | None) -> str:
+    return f"/predictions/{quote(model, safe='')}" + (f"/{quote(version, safe='')}" if version else "")
+
+
+def _video_headers(source: Source, options: Mapping[str, str]) -> dict[str, str]:
+    return {
+        "Content-Type": source.content_type,
+        # Given with a length, a file is streamed as it is; TorchServe needs no chunked encoding.
+        "Content-Length": str(source.size()),
+        **{option_header(name): value for name, value in options.items()},
+    }
 
 
 def option_header(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The served models: list, describe, register, set-default, scale, unregister, wait; and the keys to ask them."""
+"""The served models: list, describe, register, upgrade, set-default, scale, unregister, wait; and their keys."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ..errors import ClientError
 from ..keys import Api
 from ..results import ModelInfo
 from ..text import models_table, table
+from ..upgrade import DRAIN_SEC
 from .connection import Client, Defaults, add_connection_arguments, advice, open_client
 
 _EXAMPLES = """\
@@ -22,6 +23,7 @@ examples:
   {prog} register x3d_s_v2.mar --workers 2
   {prog} set-default x3d_s 2.0
   {prog} unregister x3d_s 1.0
+  {prog} upgrade x3d_s x3d_s_v3.mar
   {prog} key management
 """
 
@@ -80,8 +82,18 @@ def make_parser(prog: str, defaults: Defaults | None) -> argparse.ArgumentParser
     scale = command("scale", scale_model, "Change the number of workers, and wait until they run.")
     _model_and_version(scale, "the default version unless given")
     scale.add_argument("--workers", type=int, required=True, metavar="N", help="workers to have")
-    unregister = command("unregister", unregister_model, "Stop serving a version; waiting requests are still answered.")
+    unregister = command(
+        "unregister", unregister_model, "Stop serving a version, once its requests have been answered."
+    )
+    _drain_argument(unregister)
     _model_and_version(unregister, "the default version unless given, which must be the only one left")
+    upgrade = command(
+        "upgrade", upgrade_model, "Serve another version in place of the default one, without losing a request."
+    )
+    upgrade.add_argument("model", metavar="NAME")
+    upgrade.add_argument("archive", metavar="FILE.mar", help="its name in the model store")
+    upgrade.add_argument("--workers", type=int, metavar="N", help="workers to start; default: as the old version has")
+    _drain_argument(upgrade)
     wait = command("wait", wait_for_model, "Wait until a version can answer, for --timeout seconds at most.")
     _model_and_version(wait, "the default version unless given")
     key = command("key", print_key, "Print a valid key, renewed first if it has expired.")
@@ -94,6 +106,16 @@ def make_parser(prog: str, defaults: Defaults | None) -> argparse.ArgumentParser
         help="inference (default) or management",
     )
     return parser
+
+
+def _drain_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--drain-sec",
+        type=float,
+        default=DRAIN_SEC,
+        metavar="S",
+        help="seconds that the version's requests may take (default: %(default)g); 0: remove it at once and lose them",
+    )
 
 
 def _model_and_version(parser: argparse.ArgumentParser, text: str) -> None:
@@ -136,7 +158,12 @@ def scale_model(client: Client, options: argparse.Namespace) -> None:
 
 
 def unregister_model(client: Client, options: argparse.Namespace) -> None:
-    say(client.unregister(options.model, options.model_version), options)
+    say(client.unregister(options.model, options.model_version, drain_sec=options.drain_sec), options)
+
+
+def upgrade_model(client: Client, options: argparse.Namespace) -> None:
+    version = client.upgrade(options.model, options.archive, workers=options.workers, drain_sec=options.drain_sec)
+    say(f"{options.model} is now served in version {version}", options)
 
 
 def wait_for_model(client: Client, options: argparse.Namespace) -> None:

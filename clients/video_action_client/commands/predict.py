@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import io
 import json
 import sys
@@ -15,9 +16,11 @@ from typing import Any
 from tqdm import tqdm
 
 from ..errors import ApiError, ClientError, InvalidAnswer, UnreadableVideo
+from ..events import StreamEnd, StreamEvent, StreamStart, StreamWindow
+from ..http_client import VideoClient
 from ..results import Prediction, Timeline
 from ..source import VIDEO_SUFFIXES
-from ..text import is_plain, prediction_lines, timeline_lines
+from ..text import clock, is_plain, prediction_lines, shortened, timeline_lines
 from .connection import Client, Defaults, add_connection_arguments, advice, open_client
 
 DEFAULT_STRIDE_SEC = 1.0
@@ -28,6 +31,7 @@ examples:
   {prog} clip.mp4
   {prog} holidays/ --model x3d_s --num-clips 10 --num-crops 3
   {prog} match.mp4 --timeline --stride-sec 0.5
+  {prog} lecture.mp4 --stream --stride-sec 10
   {prog} *.mp4 --json | jq -r '.video + ": " + (.answer | keys_unsorted[0])'
   ffmpeg -i rtsp://camera -t 4 -f matroska - | {prog} -
 
@@ -52,12 +56,16 @@ def main(
     options = parser.parse_args(arguments)
     if options.videos.count(STDIN) > 1:
         parser.error("- may be given once: standard input can be read only once")
-    if options.timeline and options.stride_sec is None:
+    if (options.timeline or options.stream) and options.stride_sec is None and options.num_clips is None:
         options.stride_sec = DEFAULT_STRIDE_SEC
     if options.format is not None:
         options.json = True
     if options.stride_sec is not None and options.num_clips is not None:
         parser.error("--stride-sec and --timeline exclude --num-clips")
+    if options.stream and options.grpc:
+        parser.error("--stream works over HTTP alone; leave --grpc out")
+    if options.stream and options.format not in (None, "full"):
+        parser.error("the lines of --stream hold what --format full holds; leave --format out")
     try:
         client = open_client(options)
     except ValueError as error:
@@ -100,7 +108,12 @@ def make_parser(prog: str, defaults: Defaults | None) -> argparse.ArgumentParser
         "--timeline", action="store_true", help=f"draw what happens when; --stride-sec is {DEFAULT_STRIDE_SEC:g} then"
     )
     output.add_argument(
-        "--json", action="store_true", help='one line per video: {"video", "answer"} or {"video", "error"}'
+        "--stream", action="store_true", help="print each window as soon as the server has computed it (HTTP only)"
+    )
+    output.add_argument(
+        "--json",
+        action="store_true",
+        help='one line per video: {"video", "answer"} or {"video", "error"}; with --stream one for each event',
     )
     output.add_argument("--format", choices=("dict", "list", "full"), help="the answer's form in JSON; implies --json")
     output.add_argument("--jobs", type=int, default=1, metavar="N", help="videos sent at the same time; default 1")
@@ -161,6 +174,8 @@ def outcome_of(client: Client, video: Path | str | UnreadableVideo, model: str, 
 def ask(client: Client, video: Path | str, model: str, options: argparse.Namespace) -> Any:
     """The answer: parsed JSON where it is to be printed as such, else a Prediction or Timeline."""
     content = io.BytesIO(sys.stdin.buffer.read()) if video == STDIN else video
+    if isinstance(client, VideoClient) and (options.stream or (options.stride_sec is not None and not options.json)):
+        return streamed(client, content, str(video), model, options)
     names = ("top_k", "start_sec", "end_sec", "num_clips", "num_crops", "stride_sec", "average", "format")
     wanted = {name: getattr(options, name) for name in names}
     if not options.json:
@@ -171,8 +186,47 @@ def ask(client: Client, video: Path | str, model: str, options: argparse.Namespa
     return Timeline.from_json(answer) if options.stride_sec is not None else Prediction.from_json(answer)
 
 
+def streamed(
+    client: VideoClient, content: Path | str | io.BytesIO, name: str, model: str, options: argparse.Namespace
+) -> Prediction | Timeline | None:
+    """The answer, with a bar that counts windows as they come; with --stream each event is printed, too.
+
+    None where the events were all that was asked for.
+    """
+    names = ("stride_sec", "top_k", "start_sec", "end_sec", "num_clips", "num_crops", "average")
+    wanted = {each: getattr(options, each) for each in names}
+    answer: Prediction | Timeline | None = None
+    with tqdm(desc=shortened(name, 30), unit="window", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
+        for event in client.stream(content, model=model, version=options.version, **wanted):
+            if isinstance(event, StreamStart):
+                bar.total = event.windows
+            elif isinstance(event, StreamWindow):
+                bar.update()
+            elif isinstance(event, StreamEnd):
+                answer = event.answer
+            if options.stream and (options.json or isinstance(event, StreamWindow)):
+                tqdm.write(event_json(name, event) if options.json else window_line(name, event), file=sys.stdout)
+                sys.stdout.flush()
+    return None if options.stream and options.json else answer
+
+
+def event_json(name: str, event: StreamEvent) -> str:
+    """One line of JSON; the end has the whole answer."""
+    kind = type(event).__name__.removeprefix("Stream").lower()
+    content = {"answer": event.answer.answer} if isinstance(event, StreamEnd) else dataclasses.asdict(event)
+    return json.dumps({"video": name, "event": kind, **content}, ensure_ascii=False)
+
+
+def window_line(name: str, event: StreamEvent) -> str:
+    assert isinstance(event, StreamWindow)
+    clip, top = event.clip, event.clip.predictions[0]
+    return f"{name}  {clock(clip.start_sec):>9} - {clock(clip.end_sec):>9}  {top.label} {top.score:.2f}"
+
+
 def report(outcome: Outcome, options: argparse.Namespace) -> None:
     """Answers to standard output; what failed to standard error, and in JSON in its place too."""
+    if options.json and options.stream and outcome.error is None:
+        return  # its events have been printed
     if options.json:
         value = {"answer": outcome.answer} if outcome.error is None else {"error": error_json(outcome.error)}
         tqdm.write(json.dumps({"video": outcome.name, **value}, ensure_ascii=False), file=sys.stdout)

@@ -1,0 +1,129 @@
+"""An answer that comes in lines, as typed events: a start, windows and segments as they are known, an end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import ClientError, InvalidAnswer, api_error
+from .results import Clip, EffectiveSampling, Prediction, Segment, Timeline
+
+LINES_TYPE = "application/x-ndjson"
+
+_OF_THE_VIDEO = ("frames_decoded", "plan_fallback", "warnings")
+"""What an end says of the video; in the format `full` it is among the rest that is known of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamStart:
+    """The first window is there. None where the container does not say; `windows` is how many there will be."""
+
+    model: str
+    version: str
+    windows: int
+    duration_sec: float | None
+    width: int
+    height: int
+    fps: float | None
+    codec: str
+    sampling: EffectiveSampling
+
+
+@dataclass(frozen=True, slots=True)
+class StreamWindow:
+    """One window's labels. They come in order, `index` counts from 0."""
+
+    index: int
+    clip: Clip
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSegment:
+    """Neighbouring windows with the same top label, complete: the next window has another one."""
+
+    segment: Segment
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnd:
+    """Everything is there: the answer that the same request without `stream` gets."""
+
+    answer: Prediction | Timeline
+
+
+StreamEvent = StreamStart | StreamWindow | StreamSegment | StreamEnd
+
+
+def events_of(lines: Iterable[bytes]) -> Iterator[StreamEvent]:
+    """The lines of one answer as events. Raises what the server says went wrong, InvalidAnswer for anything else."""
+    gathered: dict[str, Any] = {}
+    ended = False
+    for line in lines:
+        if not line.strip():
+            continue
+        try:
+            content = json.loads(line)
+            event = _event(content, gathered)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise InvalidAnswer(f"a line of the answer is not one of this project's: {line[:120]!r}") from None
+        ended = isinstance(event, StreamEnd)
+        yield event
+    if not ended:
+        raise InvalidAnswer("the answer ended before its last line")
+
+
+def events_of_answer(answer: Mapping[str, Any]) -> Iterator[StreamEvent]:
+    """The events of an answer that came whole, from a server that does not stream."""
+    video, windows = answer["video"], answer["timeline" if "timeline" in answer else "clips"]
+    start = {"event": "start", "video": video, "windows": len(windows)}
+    gathered: dict[str, Any] = {}
+    yield _event({**start, **{name: answer[name] for name in ("model", "version", "sampling")}}, gathered)
+    for index, window in enumerate(windows):
+        yield _event({"event": "window", "index": index, **window}, gathered)
+    for segment in answer.get("segments", ()):
+        yield _event({"event": "segment", **segment}, gathered)
+    ends = {name: video.get(name) for name in _OF_THE_VIDEO}
+    yield _event(
+        {"event": "end", "predictions": answer["predictions"], "timing_ms": answer["timing_ms"], **ends}, gathered
+    )
+
+
+def _event(content: dict[str, Any], gathered: dict[str, Any]) -> StreamEvent:
+    """The event; `gathered` grows to the answer in the format `full`."""
+    kind = content.pop("event")
+    if kind == "start":
+        video = content["video"]
+        timeline = content["sampling"]["stride_sec"] is not None
+        gathered.update({name: content[name] for name in ("model", "version", "sampling")}, video=dict(video))
+        gathered.update({"timeline": [], "segments": []} if timeline else {"clips": []})
+        return StreamStart(
+            model=str(content["model"]),
+            version=str(content["version"]),
+            windows=int(content["windows"]),
+            duration_sec=video["duration_sec"],
+            width=int(video["width"]),
+            height=int(video["height"]),
+            fps=video["fps"],
+            codec=str(video["codec"]),
+            sampling=EffectiveSampling.from_json(content["sampling"]),
+        )
+    if kind == "window":
+        index = int(content.pop("index"))
+        gathered["timeline" if "timeline" in gathered else "clips"].append(content)
+        return StreamWindow(index, Clip.from_json(content))
+    if kind == "segment":
+        gathered["segments"].append(content)
+        return StreamSegment(Segment.from_json(content))
+    if kind == "end":
+        gathered["video"].update({name: content[name] for name in _OF_THE_VIDEO})
+        answer = {**gathered, "predictions": content["predictions"], "timing_ms": content["timing_ms"]}
+        return StreamEnd((Timeline if "timeline" in answer else Prediction).from_json(answer))
+    if kind == "error":
+        raise _error(content)
+    raise ValueError(kind)
+
+
+def _error(content: Mapping[str, Any]) -> ClientError:
+    return api_error(int(content["code"]), str(content["type"]), str(content["message"]))
