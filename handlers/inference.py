@@ -42,7 +42,7 @@ class Inference(Protocol):
 
 
 def create_inference(
-    runtime: BatchedRuntime | StreamedRuntime, decoder: DecodeService, pack: Pack, neighbours: Neighbours
+    runtime: BatchedRuntime | StreamedRuntime, decoder: DecodeService, pack: Pack, neighbours: Neighbours | None = None
 ) -> Inference:
     """The way of running that suits the runtime."""
     if runtime.kind == "streamed":

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -83,6 +84,8 @@ class Neighbours:
     @property
     def turns(self) -> int:
         """How many views of long requests may be computed at the same time, in all workers."""
+        if self._file is None:
+            return sys.maxsize
         now = time.monotonic()
         if Activity.QUICK in self.busy():
             self._quick_until = now + _QUICK_SEC

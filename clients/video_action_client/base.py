@@ -17,12 +17,14 @@ from .errors import (
     ModelNotFound,
     RequestTimeout,
     ServerBusy,
+    ServingError,
 )
 from .results import ModelInfo, Prediction, Timeline
 from .retry import NO_RETRY, Retry
 from .source import Source, Video
 from .transport import Transport
 from .upgrade import DRAIN_SEC, drain, upgrade
+from .workers import wait_for_workers
 
 Average = Literal["prob", "score"]
 
@@ -157,7 +159,17 @@ class BaseClient(Transport):
             "startup_timeout": startup_timeout_sec,
         }
         given = {name: value for name, value in settings.items() if value is not None}
-        return self._manage(lambda key: self._register(key, given))
+        before = set() if self._waits_for_workers else self._served()
+        sentence = self._manage(lambda key: self._register(key, given))
+        if self._waits_for_workers:
+            return sentence
+        name, version = self._new_since(before, archive)
+        try:
+            info = self._wait_for_workers(name, version, None)
+        except ServingError:
+            self.unregister(name, version, drain_sec=0)
+            raise
+        return f'Model "{name}" Version: {version} registered with {len(info.workers)} workers'
 
     def set_default(self, model: str, version: str) -> str:
         """Make that version the one which answers when none is named; TorchServe's own sentence."""
@@ -166,7 +178,11 @@ class BaseClient(Transport):
     def scale(self, model: str, version: str | None = None, *, min_workers: int, max_workers: int | None = None) -> str:
         """Change the number of workers and wait until they run; TorchServe's own sentence."""
         most = min_workers if max_workers is None else max_workers
-        return self._manage(lambda key: self._scale(key, model, version, min_workers, most))
+        sentence = self._manage(lambda key: self._scale(key, model, version, min_workers, most))
+        if self._waits_for_workers:
+            return sentence
+        info = self._wait_for_workers(model, version, min_workers)
+        return f'Workers scaled to {min_workers} for model "{model}" version {info.version}'
 
     def unregister(self, model: str, version: str | None = None, *, drain_sec: float = DRAIN_SEC) -> str:
         """Remove a version, the default one unless given; TorchServe's own sentence.
@@ -208,6 +224,22 @@ class BaseClient(Transport):
             if left_sec <= 0:
                 return False
             time.sleep(min(_READY_POLL_SEC, left_sec))
+
+    def _served(self) -> set[tuple[str, str]]:
+        """Name and version of everything that is served."""
+        return {(info.name, info.version) for info in self.models()}
+
+    def _new_since(self, before: set[tuple[str, str]], archive: str) -> tuple[str, str]:
+        new = sorted(self._served() - before)
+        if not new:
+            raise InvalidAnswer(f"{archive} was registered, but is not among the served models")
+        return new[0]
+
+    def _wait_for_workers(self, model: str, version: str | None, count: int | None) -> ModelInfo:
+        def look() -> ModelInfo:
+            return ModelInfo.from_json(self._described(model, version)[0], default=False)
+
+        return wait_for_workers(look, count)
 
     def _manage(self, send: Callable[[str | None], str], *, repeatable: bool = False) -> str:
         return self._call("management", send, repeatable=repeatable)

@@ -31,8 +31,7 @@ __all__ = ["Video", "VideoClient"]
 DEFAULT_URL = "http://127.0.0.1:8080"
 _MANAGEMENT_PORT = 8081
 _CONNECT_TIMEOUT_SEC = 10.0
-# Registering and scaling wait for workers, which load their model first.
-_MANAGEMENT_TIMEOUT_SEC = 600.0
+_MANAGEMENT_TIMEOUT_SEC = 60.0
 _CONNECTIONS = 32
 
 
@@ -47,6 +46,8 @@ class VideoClient(BaseClient):
     `default_key_file`, `key_file.json` in the current folder, for loopback addresses alone. `timeout_sec` is how long
     an answer to a prediction may take.
     """
+
+    _waits_for_workers = False
 
     def __init__(
         self,
@@ -160,13 +161,13 @@ class VideoClient(BaseClient):
         return self._management("GET", _model_path(model, version), key, {"customized": "true"} if customized else {})
 
     def _register(self, key: str | None, settings: Mapping[str, str | int]) -> str:
-        return _sentence(self._management("POST", "/models", key, {**settings, "synchronous": "true"}))
+        return _sentence(self._management("POST", "/models", key, {**settings, "synchronous": "false"}))
 
     def _set_default(self, key: str | None, model: str, version: str) -> str:
         return _sentence(self._management("PUT", f"{_model_path(model, version)}/set-default", key))
 
     def _scale(self, key: str | None, model: str, version: str | None, min_workers: int, max_workers: int) -> str:
-        query: dict[str, str | int] = {"min_worker": min_workers, "max_worker": max_workers, "synchronous": "true"}
+        query: dict[str, str | int] = {"min_worker": min_workers, "max_worker": max_workers, "synchronous": "false"}
         return _sentence(self._management("PUT", _model_path(model, version), key, query))
 
     def _unregister(self, key: str | None, model: str, version: str | None) -> str:

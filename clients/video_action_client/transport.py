@@ -27,6 +27,9 @@ _CUT_OFF_BYTES = 2**20
 class Transport(ABC):
     """Keys, retries and connections; subclasses say how a call travels."""
 
+    _waits_for_workers = True
+    """Whether registering and scaling return when the workers are ready; else they return at once."""
+
     def __init__(self, keys: KeyRing, retry: Retry) -> None:
         self._keys = keys
         self._retry = retry

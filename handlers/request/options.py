@@ -5,19 +5,17 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from handlers.errors import InvalidOption
 from handlers.limits import Limits
+from handlers.request.option_values import Kind, read_switch, read_value
 from handlers.video.sampling import Sampling
 
 Average = Literal["prob", "score"]
 Format = Literal["dict", "list", "full"]
-Kind = Literal["integer", "number", "choice", "boolean"]
 
 MAX_SECONDS = 1e9
 """Largest time in seconds (about 32 years): keeps every timestamp, even in nanoseconds, within 64 bits."""
@@ -245,11 +243,11 @@ def parse_options(given: Mapping[str, Given], *, num_classes: int, limits: Limit
 
 def _parse(option: OptionSpec, given: Given, maximum: float | None) -> str | int | float | bool:
     if option.kind == "boolean":
-        switch = _read_switch(given.value)
+        switch = read_switch(given.value)
         if switch is None:
             raise InvalidOption(f"{option.name} must be {option.allowed(maximum)}{given.shown()}")
         return switch
-    value = _read(option.kind, given.value)
+    value = read_value(option.kind, given.value)
     fits = value is not None and (not option.choices or value in option.choices)
     if fits and isinstance(value, int | float):
         above = option.minimum is None or (
@@ -259,50 +257,6 @@ def _parse(option: OptionSpec, given: Given, maximum: float | None) -> str | int
     if value is None or not fits:
         raise InvalidOption(f"{option.name} must be {option.allowed(maximum)}{given.shown()}")
     return value
-
-
-_INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
-_NUMBER = re.compile(r"[+-]?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][+-]?[0-9]{1,4})?", re.ASCII)
-
-
-def _read(kind: Kind, value: object) -> str | int | float | None:
-    """The value in its kind, or None. Text and JSON values are both taken; a whole JSON number may be written 5.0."""
-    if isinstance(value, bytes | bytearray):
-        try:
-            value = value.decode("utf-8")
-        except UnicodeDecodeError:
-            return None
-    text = value.strip() if isinstance(value, str) else None
-    if kind == "choice":
-        return text
-    if text is not None:
-        if not (_INTEGER if kind == "integer" else _NUMBER).fullmatch(text):
-            return None
-        return int(text) if kind == "integer" else _finite(float(text))
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    if kind == "number":
-        return _finite(value)
-    if isinstance(value, int):
-        return value
-    return int(value) if value.is_integer() else None
-
-
-def _read_switch(value: object) -> bool | None:
-    """true or false, as JSON's or as text in upper or lower case; None for anything else."""
-    if isinstance(value, bytes | bytearray):
-        value = bytes(value).decode(errors="replace")
-    if isinstance(value, str):
-        return {"true": True, "false": False}.get(value.strip().lower())
-    return value if isinstance(value, bool) else None
-
-
-def _finite(value: float) -> float | None:
-    try:
-        number = float(value)
-    except OverflowError:  # a JSON integer beyond 1e308
-        return None
-    return number + 0.0 if math.isfinite(number) else None  # -0.0 becomes 0.0
 
 
 def _check_together(values: Mapping[str, Any], given: Mapping[str, Given]) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from serving.server import TorchServe
 from tests.support.archives import package
+from tests.support.traffic import ONE_WORKER, change_settings
 
 
 @pytest.fixture(scope="session")
@@ -28,8 +29,13 @@ def torchserve_installed() -> None:
 
 @pytest.fixture(scope="session")
 def x3d_xs_archive(model_store: Path) -> Path:
-    """x3d_xs with random weights, packaged once per session."""
-    return package("x3d_xs", model_store, "--seed", "0")
+    """x3d_xs with random weights, packaged once per session. It has one worker, which batches requests.
+
+    That is the form in which requests share most. Several workers are tests' own business.
+    """
+    archive = package("x3d_xs", model_store, "--seed", "0")
+    change_settings(archive, ONE_WORKER)
+    return archive
 
 
 @pytest.fixture(scope="session")

@@ -316,7 +316,7 @@ def test_device(
 ) -> None:
     asked: list[str] = []
 
-    def load(_: Path, *, device: str) -> None:
+    def load(_: Path, *, device: str, **settings: object) -> None:
         asked.append(device)
         raise SetupError("far enough")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,9 @@ class FakeClassifier:
         self.broken_step = broken_step
         self.budgets: Sequence[Budget] = ()
         self.seen: Sequence[VideoRequest | RequestError] = ()
+
+    def serving(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def prepare(
         self, requests: Sequence[VideoRequest | RequestError], budgets: Sequence[Budget]

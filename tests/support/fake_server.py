@@ -40,6 +40,7 @@ class FakeServer:
     answer: Answerer = lambda asked: (200, {})
     asked: list[Asked] = field(default_factory=list)
     url: str = ""
+    content_type: str = "application/json"
 
 
 def refusal(code: int, type: str, message: str = "no") -> Answer:
@@ -53,6 +54,22 @@ def described(version: str, status: str = "READY") -> dict[str, Any]:
         "batchSize": 1, "maxBatchDelay": 100, "responseTimeout": 120,
         "workers": [{"id": "9000", "status": status, "pid": 7, "gpu": False}],
     }  # fmt: skip
+
+
+def serving_one(version: str) -> Answerer:
+    """The model `m` in that version, served once it has been registered, with a worker that is ready."""
+    registered = False
+
+    def answer(asked: Asked) -> Answer:
+        nonlocal registered
+        if asked.method != "GET":
+            registered = asked.method != "DELETE"
+            return 200, {"status": "done"}
+        if asked.path.startswith("/models/m"):
+            return 200, [described(version)]
+        return 200, {"models": [{"modelName": "m"}] if registered else []}
+
+    return answer
 
 
 def in_turn(*answers: Answer) -> Answerer:
@@ -80,6 +97,7 @@ def running_fake() -> Iterator[FakeServer]:
             content = value if isinstance(value, bytes) else json.dumps(value).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
+            self.send_header("Content-Type", fake.content_type if status == 200 else "application/json")
             self.end_headers()
             self.wfile.write(content)
 

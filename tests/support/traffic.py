@@ -22,6 +22,8 @@ from serving.server import Server, TorchServe
 from tests.support.grpc_stubs import load_stubs
 
 TIMEOUT_SEC = 120.0
+ONE_WORKER: Mapping[str, object] = {"minWorkers": 1, "maxWorkers": 1, "batchSize": 8}
+"""Settings of a model whose requests all meet in one worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,16 @@ def variant(archive: Path, name: str, *, version: str = "1.0", settings: Mapping
                 content = _with_settings(content.decode(), settings or {}).encode()
             copy.writestr(entry, content)
     return path
+
+
+def change_settings(archive: Path, settings: Mapping[str, object]) -> None:
+    """Other values in the archive's own model-config.yaml."""
+    with zipfile.ZipFile(archive) as whole:
+        content = [(entry, whole.read(entry)) for entry in whole.infolist()]
+    with zipfile.ZipFile(archive, "w") as changed:
+        for entry, data in content:
+            is_config = entry.filename == "model-config.yaml"
+            changed.writestr(entry, _with_settings(data.decode(), settings).encode() if is_config else data)
 
 
 def _with_settings(text: str, settings: Mapping[str, object]) -> str:

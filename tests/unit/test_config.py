@@ -43,7 +43,9 @@ def test_everything_given() -> None:
 
 
 def test_what_packaging_writes_is_accepted() -> None:
-    text = model_config(name="x3d_s", spec="x3d_s", head="pytorchvideo", runtime="auto", precision="float32")
+    text = model_config(
+        name="x3d_s", spec="x3d_s", head="pytorchvideo", runtime="auto", precision="float32", light_workers=True
+    )
     assert model_settings(yaml.safe_load(text)) == HandlerConfig(spec="x3d_s", head="pytorchvideo")
     section = yaml.safe_load(text)["handler"]
     assert HandlerConfig.from_mapping(section) == HandlerConfig(spec="x3d_s", head="pytorchvideo")

@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -17,7 +19,8 @@ from handlers.decode.threads import ThreadDecodeService
 from handlers.errors import InternalError
 from handlers.inference import create_inference
 from handlers.limits import Limits
-from handlers.model.runtimes import Logits
+from handlers.model.runtimes import Logits, Turn
+from handlers.neighbours import Activity, Neighbours
 from handlers.pending import PendingVideo
 from handlers.request.options import RequestOptions, VideoRequest
 from handlers.specs import get_spec
@@ -47,12 +50,18 @@ class Marker:
         self._running = 0
         self.most_running = 0
         self.alone: list[bool] = []
+        self.turns: list[bool] = []
 
-    def submit(self, pathways: Pathways, *, alone: bool) -> Future[Logits]:
+    def submit(self, pathways: Pathways, *, alone: bool, turn: Turn | None = None) -> Future[Logits]:
         self.alone.append(alone)
-        return self._pool.submit(self._work, pathways[0], len(self.alone))
+        self.turns.append(turn is not None)
+        return self._pool.submit(self._work, pathways[0], len(self.alone), turn or nullcontext)
 
-    def _work(self, view: np.ndarray, number: int) -> Logits:
+    def _work(self, view: np.ndarray, number: int, turn: Turn) -> Logits:
+        with turn():
+            return self._compute(view, number)
+
+    def _compute(self, view: np.ndarray, number: int) -> Logits:
         with self._lock:
             self._running += 1
             self.most_running = max(self.most_running, self._running)
@@ -223,3 +232,71 @@ def test_a_bell_rings_without_anyone() -> None:
     wakeup.clear()
     wakeup.close()
     wakeup.notify()
+
+
+def test_a_long_run_takes_turns_and_a_quick_one_does_not(
+    decoder: DecodeService, marker: Marker, tmp_path: Path, h264_video: bytes
+) -> None:
+    mine = Neighbours(tmp_path, cores=STREAMS)
+    inference = create_inference(marker, decoder, pack, mine)
+    inference.run([begin(decoder, h264_video, Sampling(num_clips=2, num_crops=3))])
+    assert marker.turns == [False] * 6
+    inference.run([begin(decoder, h264_video, MANY)])
+    assert marker.turns[6:] == [True] * 15
+    mine.close()
+
+
+def test_beside_a_quick_one_a_long_run_leaves_a_stream(
+    decoder: DecodeService, marker: Marker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, h264_video: bytes
+) -> None:
+    mine = Neighbours(tmp_path, cores=STREAMS)
+    inference = create_inference(marker, decoder, pack, mine)
+    inference.run([begin(decoder, h264_video, MANY)])
+    assert marker.most_running == STREAMS
+    marker.most_running = 0
+    monkeypatch.setattr(mine, "busy", lambda: [Activity.QUICK])
+    inference.run([begin(decoder, h264_video, MANY)])
+    assert marker.most_running == STREAMS - 1
+    mine.close()
+
+
+def test_beside_others_no_view_gets_all_cores(
+    decoder: DecodeService, marker: Marker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, h264_video: bytes
+) -> None:
+    mine = Neighbours(tmp_path, cores=STREAMS)
+    inference = create_inference(marker, decoder, pack, mine)
+    inference.run([begin(decoder, h264_video, Sampling())])
+    monkeypatch.setattr(mine, "busy", lambda: [Activity.LONG])
+    inference.run([begin(decoder, h264_video, Sampling())])
+    assert marker.alone == [True, False]
+    mine.close()
+
+
+def test_the_video_that_had_least_is_next(decoder: DecodeService, h264_video: bytes) -> None:
+    """A quick one does not wait until the many views before it are done."""
+    marker = Marker(seconds=0.02)
+    long, quick = begin(decoder, h264_video, MANY), begin(decoder, h264_video, Sampling())
+    done: list[int] = []
+    quick.on_scores = lambda video: done.append(long.views_begun)
+    create_inference(marker, decoder, pack).run([long, quick])
+    marker.close()
+    assert len(done) == 1
+    assert done[0] < 15
+
+
+def test_a_listener_hears_of_each_window_and_its_failure_is_its_videos_alone(
+    decoder: DecodeService, marker: Marker, h264_video: bytes
+) -> None:
+    heard, broken, fine = (begin(decoder, h264_video, MANY) for _ in range(3))
+    counts: list[int] = []
+    heard.on_scores = lambda video: counts.append(len(video.scores))
+
+    def fail(video: PendingVideo) -> None:
+        raise OSError("the connection is gone")
+
+    broken.on_scores = fail
+    create_inference(marker, decoder, pack).run([heard, broken, fine])
+    assert counts == [1, 2, 3, 4, 5]
+    assert isinstance(broken.failure, InternalError)
+    assert "connection" not in broken.failure.message
+    assert scores(heard).shape == scores(fine).shape == (5, 3, 2)

@@ -67,5 +67,8 @@ def test_the_schema_and_the_parser_agree_at_the_bounds(name: str) -> None:
     if "maximum" in schema:
         assert _accepted(name, schema["maximum"])
         assert not _accepted(name, schema["maximum"] * 1.01)
+    if schema["type"] == "boolean":
+        assert _accepted(name, True)
+        assert not _accepted(name, 2)
     if schema["type"] == "integer":
         assert not _accepted(name, 1.5)

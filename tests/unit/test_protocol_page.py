@@ -52,7 +52,9 @@ def test_the_errors_over_a_limit_exist() -> None:
 
 
 def test_a_new_archive_has_the_same_sentence_beside_each_limit() -> None:
-    text = model_config(name="m", spec="x3d_s", head="pytorchvideo", runtime="auto", precision="float32")
+    text = model_config(
+        name="m", spec="x3d_s", head="pytorchvideo", runtime="auto", precision="float32", light_workers=True
+    )
     comments = dict(re.findall(r"^ +(\w+): *\S* +# (.*)$", text, re.MULTILINE))
     for name, _, unit, what, _ in _rows("Limits"):
         assert comments[name.strip("`")] == (what if unit == "count" else f"{unit}: {what}")

@@ -56,7 +56,7 @@ def main(
     options = parser.parse_args(arguments)
     if options.videos.count(STDIN) > 1:
         parser.error("- may be given once: standard input can be read only once")
-    if (options.timeline or options.stream) and options.stride_sec is None and options.num_clips is None:
+    if options.stride_sec is None and (options.timeline or (options.stream and options.num_clips is None)):
         options.stride_sec = DEFAULT_STRIDE_SEC
     if options.format is not None:
         options.json = True

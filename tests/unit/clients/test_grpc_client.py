@@ -179,7 +179,7 @@ def test_management_calls_say_what_torchserve_takes(fake_grpc: FakeGrpc) -> None
         assert client.register("m.mar", model="n", workers=2, batch_size=4) == "done"
         assert client.set_default("m", "2.0") == "done"
         assert client.scale("m", min_workers=1, max_workers=3) == "done"
-        assert client.unregister("m", "1.0") == "done"
+        assert client.unregister("m", "1.0", drain_sec=0) == "done"
     register, default, scale, unregister = (request for _, request, _ in fake_grpc.asked)
     assert (register.url, register.model_name, register.initial_workers, register.batch_size) == ("m.mar", "n", 2, 4)
     assert register.synchronous

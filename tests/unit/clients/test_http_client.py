@@ -13,7 +13,16 @@ from typing import Any
 
 import pytest
 
-from tests.support.fake_server import Answer, Asked, FakeServer, KeyFile, described, in_turn, refusal
+from tests.support.fake_server import (
+    Answer,
+    Asked,
+    FakeServer,
+    KeyFile,
+    described,
+    in_turn,
+    refusal,
+    serving_one,
+)
 from video_action_client import VideoClient
 from video_action_client import keys as keys_module
 from video_action_client.errors import (
@@ -151,11 +160,12 @@ def test_a_lost_connection_is_repeated_for_predictions_and_questions_but_not_for
         client.classify(b"v", model="m")
         assert len(fake.asked) == 2
         fake.asked.clear()
-        fake.answer = in_turn((0, None), (200, {"status": "registered"}))
+        inner = serving_one("1.0")
+        fake.answer = lambda asked: (0, None) if asked.method == "POST" else inner(asked)
         with pytest.raises(ConnectionFailed) as raised:
             client.register("m.mar")
         assert raised.value.sent
-        assert len(fake.asked) == 1
+        assert [asked.method for asked in fake.asked].count("POST") == 1
 
 
 def test_a_refused_connection_is_repeated_until_the_server_is_there(full_answer: dict[str, Any]) -> None:
@@ -375,23 +385,26 @@ def test_describes_a_model_whose_handler_tells_nothing(fake: FakeServer) -> None
 
 
 def test_management_calls_say_what_torchserve_takes(fake: FakeServer) -> None:
-    fake.answer = lambda asked: (200, {"status": "done"})
+    fake.answer = serving_one("1.0")
     with client_of(fake) as client:
-        assert client.register("m.mar", model="n", workers=2, batch_size=4, max_batch_delay_ms=20) == "done"
-        assert client.scale("m", "1.0", min_workers=3) == "done"
-        assert client.unregister("m", "1.0") == "done"
-    assert [(asked.method, asked.path) for asked in fake.asked] == [
+        said = client.register("m.mar", model="m", workers=1, batch_size=4, max_batch_delay_ms=20)
+        assert said == 'Model "m" Version: 1.0 registered with 1 workers'
+        assert client.scale("m", "1.0", min_workers=1) == 'Workers scaled to 1 for model "m" version 1.0'
+        assert client.unregister("m", "1.0", drain_sec=0) == "done"
+    assert [(asked.method, asked.path) for asked in fake.asked if asked.method != "GET"] == [
         (
             "POST",
-            "/models?url=m.mar&model_name=n&initial_workers=2&batch_size=4&max_batch_delay=20&synchronous=true",
+            "/models?url=m.mar&model_name=m&initial_workers=1&batch_size=4&max_batch_delay=20&synchronous=false",
         ),
-        ("PUT", "/models/m/1.0?min_worker=3&max_worker=3&synchronous=true"),
+        ("PUT", "/models/m/1.0?min_worker=1&max_worker=1&synchronous=false"),
         ("DELETE", "/models/m/1.0"),
     ]
 
 
 def test_management_refusals(fake: FakeServer) -> None:
-    fake.answer = lambda asked: refusal(409, "ConflictStatusException", "is already registered")
+    inner = serving_one("1.0")
+    conflict = refusal(409, "ConflictStatusException", "is already registered")
+    fake.answer = lambda asked: conflict if asked.method == "POST" else inner(asked)
     with client_of(fake) as client, pytest.raises(Conflict, match="is already registered"):
         client.register("m.mar")
 

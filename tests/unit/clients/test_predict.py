@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from scripts import models, predict
-from tests.support.fake_server import Answer, Asked, FakeServer, described, refusal
+from tests.support.fake_server import Answer, Asked, FakeServer, described, refusal, serving_one
 from video_action_client.commands import models as client_models
 from video_action_client.commands import predict as client_predict
 
@@ -211,19 +211,28 @@ def test_models_as_table_and_as_json(serving: FakeServer, capsys: pytest.Capture
     assert json.loads(capsys.readouterr().out)["metadata"] == told["customizedMetadata"]
 
 
+def test_models_that_wait_for_workers_say_how_many_there_are(
+    serving: FakeServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = ["--url", serving.url, "--management-url", serving.url, "--token", "t"]
+    serving.answer = serving_one("1.0")
+    assert models.main(["register", "m.mar", "--workers", "1", *server]) == 0
+    assert capsys.readouterr().out == 'Model "m" Version: 1.0 registered with 1 workers\n'
+    assert models.main(["scale", "m", "--workers", "1", *server]) == 0
+    assert capsys.readouterr().out == 'Workers scaled to 1 for model "m" version 1.0\n'
+
+
 def test_models_changes_say_what_torchserve_said(serving: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
     server = ["--url", serving.url, "--management-url", serving.url, "--token", "t"]
     serving.answer = lambda asked: (200, {"status": f"{asked.method} {asked.path}"})
     for arguments, said in (
-        (["register", "m.mar", "--workers", "2"], "POST /models?url=m.mar&initial_workers=2&synchronous=true"),
         (["set-default", "m", "2.0"], "PUT /models/m/2.0/set-default"),
-        (["scale", "m", "--workers", "0"], "PUT /models/m?min_worker=0&max_worker=0&synchronous=true"),
-        (["unregister", "m", "1.0"], "DELETE /models/m/1.0"),
+        (["unregister", "m", "1.0", "--drain-sec", "0"], "DELETE /models/m/1.0"),
     ):
         assert models.main([*arguments, *server]) == 0
         assert capsys.readouterr().out == said + "\n"
-    assert models.main(["unregister", "m", "--json", *server]) == 0
+    assert models.main(["unregister", "m", "--drain-sec", "0", "--json", *server]) == 0
     assert json.loads(capsys.readouterr().out) == {"status": "DELETE /models/m"}
     serving.answer = lambda asked: refusal(404, "ModelNotFoundException", "Model not found: m")
-    assert models.main(["unregister", "m", *server]) == 1
+    assert models.main(["unregister", "m", "--drain-sec", "0", *server]) == 1
     assert capsys.readouterr().err == "models: Model not found: m\n"

@@ -17,7 +17,7 @@ from handlers.decode.service import DecodeJob, Delivery, Wakeup
 from handlers.errors import InvalidOption, RequestTimeout
 from handlers.limits import Limits
 from handlers.model.archive_info import ArchiveInfo, WeightsInfo
-from handlers.model.runtimes import Logits
+from handlers.model.runtimes import Logits, Turn
 from handlers.pipeline import VideoClassifier
 from handlers.request.answer import VideoScores
 from handlers.request.budgets import Budget, planned_views
@@ -100,7 +100,7 @@ class Streamed:
     kind: Literal["streamed"] = "streamed"
     streams = 2
 
-    def submit(self, pathways: Pathways, *, alone: bool) -> Future[Logits]:
+    def submit(self, pathways: Pathways, *, alone: bool, turn: Turn | None = None) -> Future[Logits]:
         done: Future[Logits] = Future()
         done.set_result(self.logits(pathways))
         return done

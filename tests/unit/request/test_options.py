@@ -105,12 +105,46 @@ BAD_NUMBERS: list[object] = [
 
 
 @pytest.mark.parametrize("value", BAD_NUMBERS, ids=range(len(BAD_NUMBERS)))
-@pytest.mark.parametrize("name", [name for name, option in OPTIONS.items() if option.kind != "choice"])
+@pytest.mark.parametrize("name", [name for name, option in OPTIONS.items() if option.kind in ("integer", "number")])
 def test_bad_numbers(name: str, value: object) -> None:
     text = message({name: value})
     assert text.startswith(f"{name} must be ")
     assert ", got " in text
     assert len(text) < 250
+
+
+@pytest.mark.parametrize(
+    ("value", "stream"), [(True, True), ("true", True), (b" TRUE ", True), (False, False), ("False", False)]
+)
+def test_switches_as_json_and_as_text(value: object, stream: bool) -> None:
+    options = parse({"stream": value})
+    assert options.stream is stream
+    assert options.format == ("full" if stream else "dict")
+
+
+@pytest.mark.parametrize("value", ["", "yes", 1, 0, 1.0, [], {}, b"\xff", math.nan])
+def test_bad_switches(value: object) -> None:
+    assert message({"stream": value}).startswith("stream must be true or false, got ")
+
+
+@pytest.mark.parametrize("format", ["dict", "list"])
+def test_lines_are_those_of_the_full_format(format: str) -> None:
+    assert "leave format out, or give full" in message({"stream": True, "format": format})
+    assert parse({"stream": False, "format": format}).format == format
+
+
+@pytest.mark.parametrize(
+    "accept", ["application/x-ndjson", "text/html, Application/X-NDJSON;q=0.9", "*/*,application/x-ndjson"]
+)
+def test_a_client_that_accepts_lines_gets_them(accept: str) -> None:
+    assert given_by_headers({"aCCept": accept})["stream"].value is True
+    assert given_by_headers({"Accept": accept, "X-Stream": "false"})["stream"].value == "false"
+    assert given_by_headers({"X-Stream": "false", "Accept": accept})["stream"].value == "false"
+
+
+@pytest.mark.parametrize("accept", ["", "application/json", "*/*", "application/x-ndjsonx", b"application/x-ndjson", 1])
+def test_other_clients_do_not(accept: object) -> None:
+    assert given_by_headers({"Accept": accept}) == {}
 
 
 @pytest.mark.parametrize("value", [0, 0.5, "0", "5.0", "5.5", 5.5, 401, "1e1", 10**30])

@@ -1,0 +1,52 @@
+"""The value of an option as it came, text or JSON -> the value in its kind."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Literal
+
+Kind = Literal["integer", "number", "choice", "boolean"]
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
+_NUMBER = re.compile(r"[+-]?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][+-]?[0-9]{1,4})?", re.ASCII)
+
+
+def read_value(kind: Kind, value: object) -> str | int | float | None:
+    """The value in its kind, or None. Text and JSON values are both taken; a whole JSON number may be written 5.0."""
+    if isinstance(value, bytes | bytearray):
+        try:
+            value = value.decode("utf-8")
+        except UnicodeDecodeError:
+            return None
+    text = value.strip() if isinstance(value, str) else None
+    if kind == "choice":
+        return text
+    if text is not None:
+        if not (_INTEGER if kind == "integer" else _NUMBER).fullmatch(text):
+            return None
+        return int(text) if kind == "integer" else _finite(float(text))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if kind == "number":
+        return _finite(value)
+    if isinstance(value, int):
+        return value
+    return int(value) if value.is_integer() else None
+
+
+def read_switch(value: object) -> bool | None:
+    """true or false, as JSON's or as text in upper or lower case; None for anything else."""
+    if isinstance(value, bytes | bytearray):
+        value = bytes(value).decode(errors="replace")
+    if isinstance(value, str):
+        return {"true": True, "false": False}.get(value.strip().lower())
+    return value if isinstance(value, bool) else None
+
+
+def _finite(value: float) -> float | None:
+    try:
+        number = float(value)
+    except OverflowError:  # a JSON integer beyond 1e308
+        return None
+    return number + 0.0 if math.isfinite(number) else None  # -0.0 becomes 0.0
