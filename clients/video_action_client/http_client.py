@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO
@@ -98,7 +98,7 @@ class VideoClient(BaseClient):
         num_clips: int | None = None,
         num_crops: int | None = None,
         average: Average | None = None,
-    ) -> Iterator[StreamEvent]:
+    ) -> Generator[StreamEvent, None, None]:
         """The answer to a video as events, each as soon as the server knows it: `timeline` while it is computed.
 
         Without `stride_sec` the windows are the `num_clips` clips. Raises as `classify` does, also between events when

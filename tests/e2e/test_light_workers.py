@@ -14,7 +14,7 @@ import pytest
 from handlers.model.runtimes import has_gpu_driver
 from serving.server import TorchServe
 from tests.support.archives import package
-from tests.support.traffic import Client, variant
+from tests.support.traffic import ONE_WORKER, Client, change_settings, variant
 
 pytestmark = pytest.mark.e2e
 
@@ -92,6 +92,7 @@ def test_where_the_settings_ask_for_torch_it_is_there(
 
 def test_an_archive_without_torch_weights_is_served(server: TorchServe, model_store: Path, h264_video: bytes) -> None:
     archive = package("x3d_xs", model_store, "--name", "once", "--runtime", "openvino", "--seed", "0")
+    change_settings(archive, ONE_WORKER)
     once = scores(server, archive, h264_video, torch=EVERY_WORKER_HAS_TORCH)
     with registered(server, archive) as client:
         assert client.post(h264_video, **OPTIONS).json()[0]["score"] == once.max()

@@ -1,4 +1,4 @@
-"""Several light workers of one model on a real server: streamed answers, upgrades under load, a worker that is killed."""
+"""Several light workers of one model on a real server: streamed answers, upgrades under load, a killed worker."""
 
 from __future__ import annotations
 
@@ -131,8 +131,8 @@ def test_a_worker_that_is_killed_costs_its_own_request(server: TorchServe, sever
             assert time.monotonic() < deadline, "the worker was not replaced"
             time.sleep(0.1)
     assert stream.failures == []
-    assert [answer.status for answer in stream.answers].count(500) <= 1
-    assert {answer.status for answer in stream.answers} <= {200, 500}
+    failed = [answer.status for answer in stream.answers if answer.status != 200]
+    assert failed in ([], [500], [507]), "TorchServe's own answers to a request whose worker died"
     assert client.post(h264_video).status == 200
     assert before[1] in server.worker_pids(several)
 
@@ -165,10 +165,10 @@ def test_upgrades_under_load_lose_no_request(
     archives = [variant(x3d_xs_archive, MODEL, version=version, settings=SETTINGS) for version in versions]
     with server.client() as management, steady(lambda: client.post(h264_video, format="full"), threads=3) as stream:
         for archive, version in zip(archives, versions, strict=True):
-            assert management.upgrade(several, archive.name, workers=1) == version
+            assert management.upgrade(several, archive.name) == version
             assert [info.version for info in server.versions(several)] == [version]
     assert stream.failures == []
     assert {answer.status for answer in stream.answers} == {200}
     served = [answer.json()["version"] for answer in stream.answers]
     assert set(served) >= set(versions[:-1])
-    assert len(server.worker_pids(several)) == 1
+    assert len(server.worker_pids(several)) == WORKERS
