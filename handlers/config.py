@@ -13,6 +13,7 @@ from handlers.specs import Head, ModelSpec, get_spec
 Decoder = Literal["sampled", "encoded_video"]
 Isolation = Literal["process", "none"]
 SandboxPolicy = Literal["auto", "required", "none"]
+CodecProfile = Literal["modern", "wide"]
 RuntimeName = Literal["auto", "eager", "compile", "openvino"]
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -24,6 +25,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "decoder": get_args(Decoder),
     "isolation": get_args(Isolation),
     "sandbox": get_args(SandboxPolicy),
+    "codecs": get_args(CodecProfile),
     "runtime": get_args(RuntimeName),
     "precision": get_args(Precision),
 }
@@ -60,6 +62,10 @@ class HandlerConfig:
     sandbox: SandboxPolicy = field(
         default="auto",
         metadata=_help("auto (default): confine decoding processes as far as the system permits | required | none"),
+    )
+    codecs: CodecProfile = field(
+        default="wide",
+        metadata=_help("wide (default): old formats too, and rare ones in the sandbox | modern: what is in use today"),
     )
     decode_processes: int = field(default=0, metadata=_help("decoding processes; 0 (default): one per core"))
     runtime: RuntimeName = field(

@@ -34,6 +34,7 @@ from handlers.request.answer import VideoScores
 from handlers.request.budgets import Budget
 from handlers.request.options import VideoRequest
 from handlers.specs import ModelSpec
+from handlers.video.codecs import Formats, formats_of
 from handlers.video.transforms import pack_pathways
 from handlers.video.view_reader import VideoReader
 
@@ -150,6 +151,7 @@ class VideoClassifier:
 
     def describe(self) -> dict[str, Any]:
         """The model's description, which `GET /models/NAME?customized=true` returns."""
+        formats = formats_of(self.config.codecs, self._decoder.sandbox)
         return {
             "spec": {**asdict(self.spec), "clip_duration_sec": self.spec.clip_duration_sec},
             "num_labels": len(self.labels),
@@ -159,6 +161,7 @@ class VideoClassifier:
             "decoder": self.config.decoder,
             "isolation": self.config.isolation,
             "sandbox": list(self._decoder.sandbox),
+            "codecs": {"profile": self.config.codecs, "allowed": list(formats.decoders)},
             "package_version": __version__,
             "limits": asdict(self.config.limits),
             "other_busy_workers": len(self._neighbours.busy()),
@@ -211,10 +214,13 @@ def create_decoder(
 ) -> DecodeService:
     """The decoder that the configuration names, with its processes or threads started."""
     workers = config.decode_processes or min(cores(), videos_at_once or cores())
+    formats = formats_of(config.codecs, ())  # where no process is confined
     if config.decoder == "encoded_video":
         from handlers.video.recipe import EncodedVideoReader  # pytorchvideo's data package is slow to import
 
-        return ThreadDecodeService(partial(EncodedVideoReader, spec=spec, limits=config.limits), workers=1)
+        return ThreadDecodeService(
+            partial(EncodedVideoReader, spec=spec, limits=config.limits, formats=formats), workers=1
+        )
     if config.decodes_in_processes:
         return ProcessDecodeService(
             spec,
@@ -224,12 +230,15 @@ def create_decoder(
             others_busy=None if neighbours is None else lambda: len(neighbours.busy()),
             autorotate=config.autorotate,
             sandbox=config.sandbox,
+            codecs=config.codecs,
         )
-    return ThreadDecodeService(partial(_read_video, spec=spec, config=config), workers=workers)
+    return ThreadDecodeService(partial(_read_video, spec=spec, config=config, formats=formats), workers=workers)
 
 
-def _read_video(payload: bytes | memoryview, *, spec: ModelSpec, config: HandlerConfig) -> VideoReader:
-    return VideoReader(payload, spec, config.limits, autorotate=config.autorotate, allocate=_empty)
+def _read_video(
+    payload: bytes | memoryview, *, spec: ModelSpec, config: HandlerConfig, formats: Formats
+) -> VideoReader:
+    return VideoReader(payload, spec, config.limits, autorotate=config.autorotate, allocate=_empty, formats=formats)
 
 
 def _empty(shape: tuple[int, ...]) -> NDArray[np.float32]:

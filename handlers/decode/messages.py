@@ -21,7 +21,7 @@ from typing import Any, Never, get_args
 
 from handlers.decode.sandbox import LAYERS
 from handlers.errors import RequestError
-from handlers.video.codecs import DECODERS
+from handlers.video.codecs import WIDE
 from handlers.video.packet_plan import MismatchReason
 from handlers.video.refusals import REFUSALS, WARNINGS, UnknownRefusal, Values, refusal_of, refused
 from handlers.video.sampling import Sampling, VideoReport
@@ -29,7 +29,7 @@ from handlers.video.sampling import Sampling, VideoReport
 MAX_MESSAGE_BYTES = 64 * 1024
 _MAX_COUNT = 2**31
 _MAX_SECONDS = 1e12
-_CODECS = (*DECODERS, "av1")
+_CODECS = (*WIDE.decoders, "av1")
 _CODE_OF_WARNING = {sentence: code for code, sentence in WARNINGS.items()}
 _LENGTH = struct.Struct("!I")
 

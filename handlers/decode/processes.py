@@ -15,13 +15,14 @@ from collections.abc import Callable
 from multiprocessing.connection import wait
 from socket import socket
 
-from handlers.config import SandboxPolicy
+from handlers.config import CodecProfile, SandboxPolicy
 from handlers.decode.child import DecodingProcess
 from handlers.decode.sandbox import LAYERS
 from handlers.decode.service import DecodeJob, Wakeup
 from handlers.errors import InternalError, SetupError
 from handlers.limits import Limits
 from handlers.specs import ModelSpec
+from handlers.video.codecs import formats_of
 from handlers.video.sampling import Sampling
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class ProcessDecodeService:
         autorotate: bool = True,
         capped: bool = True,
         sandbox: SandboxPolicy = "auto",
+        codecs: CodecProfile = "wide",
     ) -> None:
         """Raises SetupError when the processes do not start, or lack a layer of the sandbox that is required.
 
@@ -56,6 +58,7 @@ class ProcessDecodeService:
             "autorotate": autorotate,
             "capped": capped,
             "sandbox": sandbox != "none",
+            "codecs": codecs,
         }
         required = frozenset(LAYERS if sandbox == "required" else ())
         self._processes = [DecodingProcess(spec, settings, limits, required) for _ in range(processes)]
@@ -70,8 +73,14 @@ class ProcessDecodeService:
             raise
         missing = [layer for layer in LAYERS if layer not in self.sandbox]
         if missing and sandbox != "none":
+            allowed, confined = formats_of(codecs, self.sandbox), formats_of(codecs, LAYERS)
             logger.warning(
-                "decoding processes cannot be confined by %s; this system does not permit it", " and ".join(missing)
+                "decoding processes cannot be confined by %s; this system does not permit it%s",
+                " and ".join(missing),
+                ""
+                if allowed is confined
+                else ". So the formats that need the sandbox are refused: "
+                + ", ".join(sorted({*confined.decoders, *confined.demuxers} - {*allowed.decoders, *allowed.demuxers})),
             )
 
     @property

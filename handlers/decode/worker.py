@@ -37,6 +37,7 @@ from handlers.decode.shared_slots import Slots
 from handlers.errors import RequestError
 from handlers.limits import Limits
 from handlers.specs import ModelSpec, get_spec
+from handlers.video.codecs import Formats, formats_of
 from handlers.video.ffmpeg import cap_allocations, import_lazy_parts
 from handlers.video.refusals import refused
 from handlers.video.sampling import Sampling
@@ -56,10 +57,19 @@ class Worker:
     """One process's loop over its jobs."""
 
     def __init__(
-        self, channel: Channel, payload_file: int, slots: Slots, spec: ModelSpec, limits: Limits, *, autorotate: bool
+        self,
+        channel: Channel,
+        payload_file: int,
+        slots: Slots,
+        spec: ModelSpec,
+        limits: Limits,
+        *,
+        autorotate: bool,
+        formats: Formats,
     ) -> None:
         self._channel, self._payload_file, self._slots = channel, payload_file, slots
         self._spec, self._limits, self._autorotate = spec, limits, autorotate
+        self._formats = formats
         self._free: list[int] = []
 
     def run(self) -> None:
@@ -114,6 +124,7 @@ class Worker:
             allocate=allocate,
             threads=job.threads,
             overlap=job.threads > 1,
+            formats=self._formats,
         )
         try:
             self._channel.send(WindowsCounted(reader.count_windows(job.sampling)))
@@ -151,7 +162,8 @@ def main() -> None:
     layers = sandbox.confine(pipe, pipe) if settings["sandbox"] else ()
     channel = Channel(pipe)
     channel.send(Ready(layers))
-    Worker(channel, payload_file, slots, spec, limits, autorotate=bool(settings["autorotate"])).run()
+    autorotate, formats = bool(settings["autorotate"]), formats_of(settings["codecs"], layers)
+    Worker(channel, payload_file, slots, spec, limits, autorotate=autorotate, formats=formats).run()
 
 
 def _confine(limits: Limits, *, capped: bool) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from handlers.video.codecs import UNCONFINED, Formats
 from handlers.video.refusals import refused
 
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container that is allowed. `demuxer` is FFmpeg's name for it.
+    """A container that is known. `demuxer` is FFmpeg's name for it.
 
     `seekable`: its index finds the key frame before a time, as EncodedVideo expects when it seeks; others are read from
     the start. `elementary`: a bare stream, without usable timestamps.
@@ -27,6 +28,9 @@ class Container:
 
 _MOV_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"moof", b"uuid", b"sidx")
 _ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+# SMPTE 377-1, 7.1: the key of a header partition pack, without its last bytes, which differ. A file with something else
+# in front of it (run-in) is none here.
+_MXF_HEADER = bytes.fromhex("060e2b34020501010d0102010102")
 _TS_PACKET, _M2TS_PACKET, _TS_SYNC = 188, 192, 0x47
 
 
@@ -89,21 +93,24 @@ _KINDS: tuple[tuple[Callable[[memoryview], bool], Container], ...] = (
     (_starts(b"YUV4MPEG2 "), Container("yuv4mpegpipe")),
     (_starts(b"nut/multimedia container\x00"), Container("nut")),
     (_starts(b"\x12\x00\x0a"), Container("obu")),
+    (_starts(b"OggS\x00"), Container("ogg")),
+    (_starts(b"DKIF\x00\x00"), Container("ivf")),
+    (_starts(_MXF_HEADER), Container("mxf")),
     (_is_h264, Container("h264", elementary=True)),
     (_is_hevc, Container("hevc", elementary=True)),
     (_is_mpeg4, Container("m4v")),
 )
 
 DEMUXERS = tuple(container.demuxer for _, container in _KINDS)
-"""FFmpeg's names of every allowed container."""
+"""FFmpeg's names of every container that is known."""
 
 _HEAD_BYTES = 5 * _M2TS_PACKET + 4
 
 
-def identify(payload: bytes | memoryview) -> Container:
+def identify(payload: bytes | memoryview, formats: Formats = UNCONFINED) -> Container:
     """The container of these bytes; raises UnsupportedVideo when it is none of the allowed ones."""
     head = memoryview(payload)[:_HEAD_BYTES]
     for matches, container in _KINDS:
-        if matches(head):
+        if matches(head) and container.demuxer in formats.demuxers:
             return container
-    raise refused("container")
+    raise refused("container", formats=formats.name)

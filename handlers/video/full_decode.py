@@ -77,11 +77,11 @@ class FullDecode:
             inside += stamp is None or stamp >= first
             if inside > most_inside:
                 raise refused("frames_inside", allowed=most_inside)
-            if past_end > (_REORDER_FRAMES if file.stamps_follow_decoding else 0):
+            if past_end > (_REORDER_FRAMES if file.stamps_may_follow_decoding else 0):
                 break
             stamps.append(stamp)
         known = [stamp for stamp in stamps if stamp is not None]
-        if file.stamps_follow_decoding and known != sorted(known):
+        if file.stamps_may_follow_decoding and known != sorted(known):
             dealt: list[int | None] = [*sorted(known)]
             return dealt  # keep the decoder's order, and assign the packets' sorted stamps to it
         return stamps

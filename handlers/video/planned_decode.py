@@ -14,7 +14,7 @@ from handlers.video.refusals import refused
 from handlers.video.video_file import VideoFile
 from handlers.video.wanted_windows import WantedWindows
 
-_INTRA_ONLY = frozenset({"mjpeg", "ffv1", "rawvideo", "gif"})
+_INTRA_ONLY = frozenset({"mjpeg", "ffv1", "rawvideo", "gif", "prores", "dnxhd"})
 _MOST_KEPT_BYTES = 16 * 2**20  # of packets held between planning and decoding
 
 

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from handlers.errors import EmptyClip, UndecodableVideo, UnsupportedVideo
 from handlers.limits import Limits
 from handlers.specs import ModelSpec
+from handlers.video.codecs import UNCONFINED, Formats
 from handlers.video.containers import identify
 from handlers.video.refusals import refused
 from handlers.video.sampling import Sampling, VideoReport, Window, WindowViews
@@ -39,8 +40,10 @@ _OLD_NAME, _NEW_NAME = "torchvision.transforms.functional_tensor", "torchvision.
 class EncodedVideoReader:
     """One video by the recipe. Times in `report` are those of EncodedVideo, and of the transforms."""
 
-    def __init__(self, payload: bytes | memoryview, *, spec: ModelSpec, limits: Limits) -> None:
-        identify(payload)  # playlists, scripts and still images never reach FFmpeg's own probing
+    def __init__(
+        self, payload: bytes | memoryview, *, spec: ModelSpec, limits: Limits, formats: Formats = UNCONFINED
+    ) -> None:
+        identify(payload, formats)  # playlists, scripts and still images never reach FFmpeg's own probing
         self._spec, self._limits = spec, limits
         self._decode_sec = self._transform_sec = 0.0
         self._frames_decoded, self._size = 0, (0, 0)

@@ -24,15 +24,12 @@ from handlers.errors import (
     UnsupportedVideo,
     VideoTooLong,
 )
-from handlers.video.codecs import DECODERS
+from handlers.video.codecs import FORMATS
 
 Values = Mapping[str, float | str]
-"""Numbers, finite and of at most `_MOST` in size; under `codec` a codec's name as FFmpeg writes it."""
+"""Numbers, finite and of at most `_MOST` in size. Under `codec` a codec's name as FFmpeg writes it, under `formats` a
+key of codecs.FORMATS."""
 
-CONTAINERS = (
-    "MP4/MOV/3GP, Matroska/WebM, AVI, FLV, MPEG-TS/PS, GIF (animated), ASF/WMV, NUT, Y4M "
-    "or a raw H.264, HEVC, AV1 or MPEG-4 stream"
-)
 _MOST = 1e30
 _CODEC = re.compile(r"[a-z0-9_.-]{1,32}", re.ASCII)
 
@@ -48,7 +45,10 @@ _FFMPEG_ERRORS = {
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The error's class and its sentence, with a field in braces for each value."""
+    """The error's class and its sentence, with a field in braces for each value.
+
+    The value `formats` is written as the containers or the codecs that it allows.
+    """
 
     error: type[RequestError]
     sentence: str
@@ -59,8 +59,8 @@ class Refusal:
 
 
 REFUSALS: Mapping[str, Refusal] = {
-    "container": Refusal(UnsupportedVideo, f"this is not a video file that can be decoded here; allowed: {CONTAINERS}"),
-    "codec": Refusal(UnsupportedVideo, f"video codec {{codec}} is not allowed; allowed: {', '.join(DECODERS)}"),
+    "container": Refusal(UnsupportedVideo, "this is not a video file that can be decoded here; allowed: {formats}"),
+    "codec": Refusal(UnsupportedVideo, "video codec {codec} is not allowed; allowed: {formats}"),
     "no_video_stream": Refusal(UnsupportedVideo, "this file has no video stream"),
     "attached_picture": Refusal(UnsupportedVideo, "the only video stream of this file is an attached picture"),
     "still_image": Refusal(UnsupportedVideo, "a still image is not a video; an animated GIF is"),
@@ -108,8 +108,7 @@ def refused(code: str, **values: float | str) -> RequestError:
     expected = {"errno"} if code == "ffmpeg" else entry.fields if entry is not None else set()
     if entry is None or values.keys() != expected or not all(_is_allowed(*item) for item in values.items()):
         raise UnknownRefusal(f"no refusal {code!r} with these values")
-    written = {"reason": _ffmpeg_reason(int(values["errno"]))} if code == "ffmpeg" else values
-    error = entry.error(entry.sentence.format(**written))
+    error = entry.error(entry.sentence.format(**_written(code, values)))
     error.refusal = (code, dict(values))
     return error
 
@@ -119,9 +118,21 @@ def refusal_of(error: RequestError) -> tuple[str, Values]:
     return error.refusal or ("unexpected", {})
 
 
+def _written(code: str, values: Values) -> Values:
+    """The values as the sentence has them."""
+    if code == "ffmpeg":
+        return {"reason": _ffmpeg_reason(int(values["errno"]))}
+    if "formats" in values:
+        formats = FORMATS[str(values["formats"])]
+        return {**values, "formats": formats.shown_containers if code == "container" else ", ".join(formats.decoders)}
+    return values
+
+
 def _is_allowed(name: str, value: float | str) -> bool:
     if name == "codec":
         return isinstance(value, str) and _CODEC.fullmatch(value) is not None
+    if name == "formats":
+        return isinstance(value, str) and value in FORMATS
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
     return math.isfinite(value) and abs(value) <= _MOST

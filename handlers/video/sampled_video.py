@@ -19,6 +19,7 @@ from fractions import Fraction
 from handlers.limits import Limits
 from handlers.specs import ModelSpec
 from handlers.video.clip_events import ClipDone, ClipsPlanned, Event
+from handlers.video.codecs import UNCONFINED, Formats
 from handlers.video.full_decode import FullDecode
 from handlers.video.packet_plan import MismatchReason, PlanMismatch
 from handlers.video.planned_decode import PlannedDecode, scan_packets
@@ -40,9 +41,10 @@ class SampledVideo:
         *,
         autorotate: bool = True,
         threads: int = 1,
+        formats: Formats = UNCONFINED,
     ) -> None:
         self._spec, self._limits = spec, limits
-        self.file = VideoFile(payload, limits, autorotate=autorotate, threads=threads)
+        self.file = VideoFile(payload, limits, autorotate=autorotate, threads=threads, formats=formats)
         self._counted: tuple[Sampling, int] | None = None
         self._duration: Fraction | None = None
         self._spread_over: Fraction | None = None

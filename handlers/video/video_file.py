@@ -17,7 +17,7 @@ from av.video.frame import VideoFrame
 
 from handlers.errors import UndecodableVideo
 from handlers.limits import Limits
-from handlers.video.codecs import DECODERS
+from handlers.video.codecs import UNCONFINED, Formats
 from handlers.video.containers import Container, identify
 from handlers.video.ffmpeg import FFmpegLog, ReadOnlyFile, av_errors
 from handlers.video.picture import FrameConverter, Picture
@@ -38,13 +38,19 @@ class VideoFile:
     """
 
     def __init__(
-        self, payload: bytes | memoryview, limits: Limits, *, autorotate: bool = True, threads: int = 1
+        self,
+        payload: bytes | memoryview,
+        limits: Limits,
+        *,
+        autorotate: bool = True,
+        threads: int = 1,
+        formats: Formats = UNCONFINED,
     ) -> None:
-        self._payload, self._limits = payload, limits
+        self._payload, self._limits, self._formats = payload, limits, formats
         self._threads = threads
         self._complaints: FFmpegLog | None = None
         self._deadline = time.monotonic() + limits.decode_timeout_sec
-        self.kind: Container = identify(payload)
+        self.kind: Container = identify(payload, formats)
         self.frames_decoded = 0
         self.warnings: list[str] = []
         self._converter = FrameConverter(autorotate=autorotate)
@@ -92,7 +98,7 @@ class VideoFile:
         options = {
             "protocol_whitelist": "none",
             "format_whitelist": self.kind.demuxer,
-            "codec_whitelist": ",".join(DECODERS),
+            "codec_whitelist": ",".join(self._formats.decoders),
             "max_streams": str(limits.max_streams),
             "max_pixels": str(limits.max_frame_pixels),
             "probesize": str(limits.probe_bytes),
@@ -121,9 +127,9 @@ class VideoFile:
         if stream is None:
             raise refused("attached_picture")
         context = stream.codec_context
-        if context is None or context.name not in DECODERS:
+        if context is None or context.name not in self._formats.decoders:
             name = "unknown" if context is None else context.name
-            raise refused("codec", codec=name)
+            raise refused("codec", codec=name, formats=self._formats.name)
         self._check_size(context.width, context.height)
         with av_errors():
             context.options = {**context.options, "max_pixels": str(self._limits.max_frame_pixels)}
@@ -172,6 +178,13 @@ class VideoFile:
     def stamps_follow_decoding(self) -> bool:
         """AVI stores no presentation times: with B-frames its packets' stamps are those of the decoding order."""
         return bool(self.kind.demuxer == "avi" and self._stream.codec_context.has_b_frames)
+
+    @property
+    def stamps_may_follow_decoding(self) -> bool:
+        """As above, or perhaps so: MXF stores presentation times in an index that not every program writes."""
+        return self.stamps_follow_decoding or bool(
+            self.kind.demuxer == "mxf" and self._stream.codec_context.has_b_frames
+        )
 
     @property
     def frame_rate(self) -> Fraction:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from handlers.limits import Limits
 from handlers.specs import ModelSpec
 from handlers.video.clip_events import ClipDone, ClipsPlanned, Event, PickedFrame
+from handlers.video.codecs import UNCONFINED, Formats
 from handlers.video.packet_plan import PlannedClip
 from handlers.video.picture import Picture
 from handlers.video.sampled_video import SampledVideo
@@ -64,11 +65,12 @@ class VideoReader:
         allocate: Allocate,
         threads: int = 1,
         overlap: bool = True,
+        formats: Formats = UNCONFINED,
     ) -> None:
         self._started = time.perf_counter()
         self._spec, self._allocate = spec, allocate
         self._watch = _Stopwatch()
-        self._video = SampledVideo(payload, spec, limits, autorotate=autorotate, threads=threads)
+        self._video = SampledVideo(payload, spec, limits, autorotate=autorotate, threads=threads, formats=formats)
         self._thread = ThreadPoolExecutor(max_workers=1) if overlap else None
         self._under_way: deque[Future[float]] = deque()
 

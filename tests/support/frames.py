@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from handlers.limits import Limits
 from handlers.specs import ModelSpec
 from handlers.video.clip_events import ClipDone, ClipsPlanned, PickedFrame
+from handlers.video.codecs import UNCONFINED, Formats
 from handlers.video.recipe import read_clip
 from handlers.video.sampled_video import SampledVideo
 from handlers.video.sampling import Sampling
@@ -32,14 +33,20 @@ def crc(frame: NDArray[np.uint8]) -> int:
 
 
 def sampled_frames(
-    payload: bytes, spec: ModelSpec, sampling: Sampling = FIRST_CLIP, *, autorotate: bool = False, threads: int = 1
+    payload: bytes,
+    spec: ModelSpec,
+    sampling: Sampling = FIRST_CLIP,
+    *,
+    autorotate: bool = False,
+    threads: int = 1,
+    formats: Formats = UNCONFINED,
 ) -> tuple[dict[int, Checksums], SampledVideo]:
     """Window index -> checksums of its frames, and the video (closed) for its counters."""
 
     def checksum(frame: PickedFrame) -> int:
         return crc(frame.load().array())
 
-    return picked_frames(checksum, payload, spec, sampling, autorotate=autorotate, threads=threads)
+    return picked_frames(checksum, payload, spec, sampling, autorotate=autorotate, threads=threads, formats=formats)
 
 
 def picked_frames(
@@ -50,9 +57,10 @@ def picked_frames(
     *,
     autorotate: bool = False,
     threads: int = 1,
+    formats: Formats = UNCONFINED,
 ) -> tuple[dict[int, list[Kept]], SampledVideo]:
     """Window index -> what `keep` makes of each of its frames, and the video (closed) for its counters."""
-    video = SampledVideo(payload, spec, PATIENT, autorotate=autorotate, threads=threads)
+    video = SampledVideo(payload, spec, PATIENT, autorotate=autorotate, threads=threads, formats=formats)
     clips: tuple[Any, ...] = ()
     frames: dict[tuple[int, int], Kept] = {}
     done: dict[int, list[Kept]] = {}

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from handlers.video.sampling import Sampling
+from tests.golden.theora_video import THEORA_VIDEO
 from tests.support.paths import CORPUS
-from tests.support.videos import VideoPlan, make_video
+from tests.support.videos import RARE_PLANS, VideoPlan, make_video
 
 _HEADER_BYTES = 600  # where most containers keep their tables
 _SMALL = VideoPlan(num_frames=20, width=96, height=80)
@@ -35,10 +36,16 @@ def made_here() -> list[bytes]:
     return [make_video(plan) for plan in plans]
 
 
+def rare_here() -> list[bytes]:
+    """A small video of each container and codec that is decoded in the sandbox alone."""
+    plans = [replace(plan, num_frames=20) for plan in RARE_PLANS.values()]
+    return [*(make_video(plan) for plan in plans), THEORA_VIDEO.read_bytes()]
+
+
 def seed_files() -> list[bytes]:
-    """A small video of each container and codec family, and what is small in the shared corpus."""
+    """A small video of each container and codec, rare ones too, and what is small in the shared corpus."""
     paths = [path for name in ("made", "real") for path in sorted((CORPUS / name).glob("*"))] if CORPUS.is_dir() else []
-    return made_here() + [path.read_bytes() for path in paths if 0 < path.stat().st_size < _SEED_BYTES]
+    return made_here() + rare_here() + [path.read_bytes() for path in paths if 0 < path.stat().st_size < _SEED_BYTES]
 
 
 def sampling(number: int) -> Sampling:

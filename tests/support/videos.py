@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -73,14 +73,34 @@ PLANS: Mapping[str, VideoPlan] = {
 }
 """One two-second video per codec and container that people upload; `make_video(PLANS[name])`."""
 
+_RARE = VideoPlan(width=160, height=120, b_frames=0)
+_REALTIME = {"deadline": "realtime", "cpu-used": "8"}
+_DNXHR = replace(
+    _RARE, codec="dnxhd", pix_fmt="yuv422p", width=256, height=144, fps=Fraction(25), options={"profile": "dnxhr_lb"}
+)
+
+RARE_PLANS: Mapping[str, VideoPlan] = {
+    "prores_mov": replace(_RARE, codec="prores_ks", container="mov", pix_fmt="yuv422p10le"),
+    "prores_mxf": replace(_RARE, codec="prores_ks", container="mxf", pix_fmt="yuv422p10le"),
+    "dnxhr_mov": replace(_DNXHR, container="mov"),
+    "dnxhr_mxf": replace(_DNXHR, container="mxf"),
+    "mpeg2_mxf": replace(_RARE, codec="mpeg2video", container="mxf", b_frames=2, fps=Fraction(25)),
+    "h264_mxf": replace(_RARE, container="mxf", b_frames=2, fps=Fraction(25)),
+    "vp8_ivf": replace(_RARE, codec="libvpx", container="ivf", options=_REALTIME),
+    "vp9_ivf": replace(_RARE, codec="libvpx-vp9", container="ivf", options=_REALTIME),
+    "av1_ivf": replace(_RARE, codec="libsvtav1", container="ivf", options={"preset": "8", "crf": "25"}),
+    "vp8_ogg": replace(_RARE, codec="libvpx", container="ogg", options=_REALTIME),
+}
+"""What is decoded in the sandbox alone; H.264 in MXF has no presentation times. Theora: tests/golden/theora.ogv."""
+
 _BIT_RATES = {"libx264": 0, "libx265": 0, "libsvtav1": 0}  # these have a sensible constant-quality default
 
 
 def make_video(plan: VideoPlan = PLANS["h264"]) -> bytes:
     """The plan, encoded. Single-threaded, so that the same FFmpeg build gives the same bytes every time."""
     file = io.BytesIO()
-    # Matroska's muxer draws random identifiers unless told not to.
-    exact = {"fflags": "bitexact"} if plan.container in ("matroska", "webm") else {}
+    # These muxers draw random identifiers unless told not to.
+    exact = {"fflags": "bitexact"} if plan.container in ("matroska", "webm", "mxf", "ogg") else {}
     with av.open(file, "w", format=plan.container, options=exact) as output:
         video: Any = output.add_stream(plan.codec, rate=plan.fps, options=_options(plan))
         video.width, video.height, video.pix_fmt = plan.width, plan.height, plan.pix_fmt

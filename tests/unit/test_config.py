@@ -19,7 +19,7 @@ def test_defaults() -> None:
     assert config == HandlerConfig(spec="x3d_s")
     assert config.model_spec.name == "x3d_s"
     assert (config.decoder, config.autorotate, config.isolation) == ("sampled", True, "process")
-    assert config.sandbox == "auto"
+    assert (config.sandbox, config.codecs) == ("auto", "wide")
     assert (config.runtime, config.precision, config.threads, config.decode_processes) == ("auto", "float32", 0, 0)
     assert config.limits == Limits()
 
@@ -32,6 +32,7 @@ def test_everything_given() -> None:
         "autorotate": False,
         "isolation": "none",
         "sandbox": "none",
+        "codecs": "modern",
         "decode_processes": 3,
         "runtime": "eager",
         "precision": "bfloat16",

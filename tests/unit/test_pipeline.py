@@ -13,14 +13,18 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
+from handlers.config import HandlerConfig
 from handlers.errors import InternalError, InvalidConfig, InvalidLabels, MissingVideo, RuntimeUnavailable
 from handlers.model.archive_info import ArchiveInfo, WeightsInfo
 from handlers.model.network import build_model
-from handlers.pipeline import VideoClassifier
+from handlers.pipeline import VideoClassifier, create_decoder
 from handlers.request.answer import VideoScores
 from handlers.request.options import RequestOptions, VideoRequest
 from handlers.specs import get_spec
+from handlers.video.codecs import MODERN
 from handlers.video.sampling import Sampling
+from tests.support.decoding import decode
+from tests.support.videos import VideoPlan, make_video
 
 CLASSES = 12
 
@@ -147,6 +151,21 @@ def test_a_description_is_json(classifier: VideoClassifier) -> None:
     assert told["isolation"] == "process"
     assert told["sandbox"] == list(classifier._decoder.sandbox)
     assert set(told["sandbox"]) <= {"landlock", "seccomp"}
+    assert told["codecs"]["profile"] == "wide"
+    assert ("prores" in told["codecs"]["allowed"]) == ("seccomp" in told["sandbox"])
+    assert "h264" in told["codecs"]["allowed"]
+
+
+@pytest.mark.parametrize("setting", [{"isolation": "none"}, {"decoder": "encoded_video"}])
+def test_the_modern_profile_holds_without_processes(setting: dict[str, str]) -> None:
+    config = HandlerConfig.from_mapping({"spec": "x3d_xs", "codecs": "modern", **setting})
+    service = create_decoder(config.model_spec, config)
+    try:
+        outcome = decode(service, make_video(VideoPlan(num_frames=6, width=96, height=80, container="flv")))
+    finally:
+        service.close()
+    assert outcome.type == "UnsupportedVideo"
+    assert str(outcome.error).endswith(MODERN.shown_containers)
 
 
 def test_labels_must_fit(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,10 +20,11 @@ from handlers.decode.sandbox import LAYERS
 from handlers.errors import SetupError
 from handlers.limits import Limits
 from handlers.specs import get_spec
+from handlers.video.codecs import MODERN
 from handlers.video.sampling import VideoReport
 from tests.support import evil_process
 from tests.support.decoding import Outcome, decode
-from tests.support.mutation import made_here, mutate, sampling
+from tests.support.mutation import made_here, mutate, rare_here, sampling
 from tests.support.paths import REPOSITORY
 from tests.support.tracing import TRACED, calls_of, landlock_version
 
@@ -34,11 +36,12 @@ OFFERED = LAYERS if landlock_version() else ("seccomp",)
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., ProcessDecodeService]]:
-    """`start(sandbox="auto", processes=1)`: a service, closed at the end."""
+    """`start(sandbox="auto", processes=1, codecs="wide")`: a service, closed at the end."""
     services: list[ProcessDecodeService] = []
 
-    def started(sandbox: str = "auto", processes: int = 1) -> ProcessDecodeService:
-        service = ProcessDecodeService(SPEC, Limits(), processes=processes, sandbox=sandbox)  # type: ignore[arg-type]
+    def started(sandbox: str = "auto", processes: int = 1, codecs: str = "wide") -> ProcessDecodeService:
+        options: dict[str, Any] = {"sandbox": sandbox, "codecs": codecs}
+        service = ProcessDecodeService(SPEC, Limits(), processes=processes, **options)
         services.append(service)
         return service
 
@@ -53,11 +56,12 @@ def status(pid: int) -> dict[str, str]:
 
 
 def comparable(outcome: Outcome) -> tuple[list[bytes], VideoReport | None, str]:
-    """Views, report and error, without what was measured."""
+    """Views, report and error, without what was measured, and what is allowed, which the sandbox decides."""
     report = outcome.report
     if report is not None:
         report = replace(report, decode_ms=0.0, transform_ms=0.0)
-    return [views.tobytes() for views in outcome.views], report, f"{outcome.type}: {outcome.error}"
+    error = str(outcome.error).partition("; allowed: ")[0]
+    return [views.tobytes() for views in outcome.views], report, f"{outcome.type}: {error}"
 
 
 def test_decoding_processes_are_confined(start: Callable[..., ProcessDecodeService], h264_video: bytes) -> None:
@@ -92,6 +96,34 @@ def test_answers_are_the_same_with_and_without(
         with_sandbox, without = (decode(service, payload, sampling(number)) for service in (confined, free))
         assert comparable(with_sandbox) == comparable(without), f"file {number}"
     assert confined.process_ids() == pids
+
+
+def test_rare_formats_are_decoded_in_the_sandbox(start: Callable[..., ProcessDecodeService]) -> None:
+    """Whole, cut off anywhere and damaged: an answer or a 4xx, and no process that ends."""
+    service, free = start("auto", processes=2), start("none")
+    pids = service.process_ids()
+    files = rare_here()
+    for payload in files:
+        assert decode(service, payload).type == "ok"
+        assert decode(free, payload).type == "UnsupportedVideo"
+    cut = [payload[: len(payload) * tenths // 10] for payload in files for tenths in (1, 5, 9)]
+    damaged = [mutate(files, number) for number in range(150)]
+    outcomes = [decode(service, payload, sampling(number)) for number, payload in enumerate([*cut, *damaged])]
+    assert {outcome.status for outcome in outcomes} == {"ok", "4xx"}
+    assert service.process_ids() == pids
+
+
+def test_the_modern_profile_is_for_the_process_too(
+    start: Callable[..., ProcessDecodeService], h264_video: bytes
+) -> None:
+    service = start(codecs="modern")
+    assert decode(service, h264_video).type == "ok"
+    refused = [decode(service, payload) for payload in rare_here()]
+    assert {outcome.type for outcome in refused} == {"UnsupportedVideo"}
+    assert {str(outcome.error).partition("; ")[2] for outcome in refused} == {
+        f"allowed: {MODERN.shown_containers}",
+        f"allowed: {', '.join(MODERN.decoders)}",
+    }
 
 
 def test_a_call_that_is_not_allowed_costs_only_its_job(
@@ -149,6 +181,8 @@ def test_where_a_layer_is_refused(
         service = start("auto", processes=2)
     assert len(caplog.records) == 1
     assert f"confined by {' and '.join(missing)};" in caplog.text
+    needing = "are refused: dnxhd, ivf, mxf, ogg, prores, theora"
+    assert (needing in caplog.text) == ("seccomp" in missing)
     assert service.sandbox == held
     assert comparable(decode(service, h264_video)) == expected
     with pytest.raises(SetupError, match=f"handler.sandbox is required.*missing: {', '.join(missing)}$"):

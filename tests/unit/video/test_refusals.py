@@ -19,7 +19,8 @@ def example(code: str) -> dict[str, float | str]:
     """Values that fit the code."""
     if code == "ffmpeg":
         return {"errno": errno.EIO}
-    return {name: "hap" if name == "codec" else 7.0 for name in REFUSALS[code].fields}
+    texts = {"codec": "hap", "formats": "wide"}
+    return {name: texts.get(name, 7.0) for name in REFUSALS[code].fields}
 
 
 @pytest.mark.parametrize("code", REFUSALS)
@@ -47,9 +48,12 @@ def test_every_code_in_the_sources_exists() -> None:
         ("packets", {"allowed": True}),
         ("packets", {"allowed": "7"}),
         ("packets", {"allowed": 1e300}),
-        ("codec", {"codec": "two words"}),
-        ("codec", {"codec": "x" * 33}),
-        ("codec", {"codec": 7.0}),
+        ("codec", {"codec": "two words", "formats": "wide"}),
+        ("codec", {"codec": "x" * 33, "formats": "wide"}),
+        ("codec", {"codec": 7.0, "formats": "wide"}),
+        ("codec", {"codec": "hap"}),
+        ("codec", {"codec": "hap", "formats": "all of them"}),
+        ("container", {"formats": 7.0}),
     ],
 )
 def test_values_that_do_not_fit_are_refused(code: str, values: dict[str, float | str]) -> None:
