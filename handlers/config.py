@@ -11,7 +11,7 @@ from handlers.limits import Limits
 from handlers.specs import Head, ModelSpec, get_spec
 
 Decoder = Literal["sampled", "encoded_video"]
-Isolation = Literal["process", "none"]
+Isolation = Literal["process", "request", "none"]
 SandboxPolicy = Literal["auto", "required", "none"]
 CodecProfile = Literal["modern", "wide"]
 RuntimeName = Literal["auto", "eager", "compile", "openvino"]
@@ -57,7 +57,9 @@ class HandlerConfig:
     autorotate: bool = field(default=True, metadata=_help("true (default): turn frames as the file's rotation says"))
     isolation: Isolation = field(
         default="process",
-        metadata=_help("process (default): decode in a child process with limits | none: in the worker"),
+        metadata=_help(
+            "process (default): decode in child processes | request: in a new one each time | none: in the worker"
+        ),
     )
     sandbox: SandboxPolicy = field(
         default="auto",
@@ -88,7 +90,7 @@ class HandlerConfig:
     @property
     def decodes_in_processes(self) -> bool:
         """Whether untrusted bytes are decoded in processes of their own, which alone can be confined."""
-        return self.decoder == "sampled" and self.isolation == "process"
+        return self.decoder == "sampled" and self.isolation != "none"
 
     @classmethod
     def from_mapping(cls, mapping: object) -> HandlerConfig:
@@ -106,7 +108,7 @@ class HandlerConfig:
         config = cls(**values)
         if config.sandbox == "required" and not config.decodes_in_processes:
             raise InvalidConfig(
-                "handler.sandbox: required needs decoder: sampled and isolation: process, "
+                "handler.sandbox: required needs decoder: sampled and isolation: process or request, "
                 f"got decoder: {config.decoder} and isolation: {config.isolation}"
             )
         return config

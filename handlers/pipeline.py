@@ -231,6 +231,7 @@ def create_decoder(
             autorotate=config.autorotate,
             sandbox=config.sandbox,
             codecs=config.codecs,
+            one_job_each=config.isolation == "request",
         )
     return ThreadDecodeService(partial(_read_video, spec=spec, config=config, formats=formats), workers=workers)
 

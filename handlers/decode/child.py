@@ -29,7 +29,7 @@ from handlers.decode.messages import (
     encode,
     parse_from_process,
 )
-from handlers.decode.running_job import RunningJob
+from handlers.decode.running_job import RunningJob, met_error
 from handlers.decode.sandbox import LAYERS
 from handlers.decode.service import DecodeJob, Delivery
 from handlers.decode.shared_slots import NUM_SLOTS, PayloadFile, Slots, SlotsFile
@@ -63,6 +63,11 @@ class DecodingProcess:
         self._job: RunningJob | None = None
         self._is_running = False
         self.is_starting = False
+        self.met_error = False
+        """Whether FFmpeg met an error in it, so that its memory may be damaged."""
+        self.has_served = False
+        self.losses = 0
+        """How often it was lost together with its job: crashed, hung, broke the protocol, or the job was given up."""
 
     @property
     def pid(self) -> int:
@@ -94,6 +99,7 @@ class DecodingProcess:
             theirs.close()
             slots.close()  # the process has inherited it, and this side has mapped it
         self._is_running = self.is_starting = True
+        self.met_error = self.has_served = False
         self._start_waited_sec = 0.0
 
     def await_ready(self) -> None:
@@ -141,6 +147,11 @@ class DecodingProcess:
         running, self._job = self._job, None
         if running is not None:
             running.job.error = error
+        self.losses += 1
+        self.renew()
+
+    def renew(self) -> None:
+        """Replace the process, without a job, by one that has seen nothing yet; does not wait for its start."""
         self.stop()
         with suppress(OSError):  # no memory for a new process: `restart` tries again when there is a job for it
             self.start()  # with new memory, for views that were delivered may still be read
@@ -226,10 +237,10 @@ class DecodingProcess:
             running.delivered(message, self._deliver(message, running))
         elif isinstance(message, JobDone):
             running.job.report = message.report
-            self._end()
+            self._end(message)
         elif isinstance(message, JobFailed):
             running.job.error = message.to_error()
-            self._end()
+            self._end(message)
         else:
             raise MalformedMessage("Ready a second time")
 
@@ -261,8 +272,10 @@ class DecodingProcess:
     def _failed(self) -> None:
         self.fail(UndecodableVideo("decoding this video ended the decoding process; it is damaged or too demanding"))
 
-    def _end(self) -> None:
+    def _end(self, message: JobDone | JobFailed) -> None:
         self._job = None
+        self.has_served = True
+        self.met_error = self.met_error or met_error(message)
         self._payload.wipe()
 
     def _deliver(self, message: WindowDone, running: RunningJob) -> Delivery:

@@ -17,6 +17,7 @@ from socket import socket
 
 from handlers.config import CodecProfile, SandboxPolicy
 from handlers.decode.child import DecodingProcess
+from handlers.decode.replacement import Replacement
 from handlers.decode.sandbox import LAYERS
 from handlers.decode.service import DecodeJob, Wakeup
 from handlers.errors import InternalError, SetupError
@@ -45,10 +46,15 @@ class ProcessDecodeService:
         capped: bool = True,
         sandbox: SandboxPolicy = "auto",
         codecs: CodecProfile = "wide",
+        one_job_each: bool = False,
     ) -> None:
-        """Raises SetupError when the processes do not start, or lack a layer of the sandbox that is required.
+        """At most so many `processes` decode at a time.
 
-        `cores` may be used together (None: one for each process), but for those that `others_busy` says are taken.
+        With `one_job_each` every one ends after its job. There is one more then, so that a job that comes alone does
+        not wait for a start. `cores` may be used together (None: one for each process), but for those that
+        `others_busy` says are taken.
+
+        Raises SetupError when the processes do not start, or lack a layer of the sandbox that is required.
         """
         self.wakeup = Wakeup()
         self._cores, self._others_busy = cores or processes, others_busy
@@ -61,7 +67,14 @@ class ProcessDecodeService:
             "codecs": codecs,
         }
         required = frozenset(LAYERS if sandbox == "required" else ())
-        self._processes = [DecodingProcess(spec, settings, limits, required) for _ in range(processes)]
+
+        def make() -> DecodingProcess:
+            return DecodingProcess(spec, settings, limits, required)
+
+        self._most_jobs, self._one_job_each = processes, one_job_each
+        self._processes = [make() for _ in range(processes + one_job_each)]
+        self._replacement = Replacement(make)
+        self._losses = 0
         self._queued: deque[DecodeJob] = deque()
         try:
             for process in self._processes:
@@ -96,7 +109,9 @@ class ProcessDecodeService:
 
     def wait(self, timeout_sec: float | None = None, *, also_for_wakeup: bool = False) -> None:
         self._assign()
-        listened = [process for process in self._processes if process.job is not None or process.is_starting]
+        successor = self._replacement.successor
+        everyone = self._processes if successor is None else [*self._processes, successor]
+        listened = [process for process in everyone if process.job is not None or process.is_starting]
         if not any(process.job is not None for process in listened) and not self._queued and not also_for_wakeup:
             return
         patience = [process.patience_sec for process in listened if process.patience_sec is not None]
@@ -130,6 +145,7 @@ class ProcessDecodeService:
         self._assign()
 
     def close(self) -> None:
+        self._replacement.close()
         for process in self._processes:
             process.stop()
         self.wakeup.close()
@@ -137,9 +153,26 @@ class ProcessDecodeService:
     def process_ids(self) -> list[int]:
         return [process.pid for process in self._processes]
 
-    def _assign(self) -> None:
+    @property
+    def losses(self) -> int:
+        """How many processes were lost together with their job, see `DecodingProcess.losses`."""
+        return self._losses + sum(process.losses for process in self._processes)
+
+    def _replace(self) -> None:
+        """Begin to replace processes that should serve no longer; nothing here waits."""
+        if not self._one_job_each:
+            self._losses += self._replacement.advance(self._processes)
+            return
         for process in self._processes:
+            if process.has_served and process.job is None:
+                process.renew()
+
+    def _assign(self) -> None:
+        self._replace()
+        for process in sorted(self._processes, key=lambda process: process.met_error):
             while self._queued and process.job is None and not process.is_starting:
+                if sum(other.job is not None for other in self._processes) == self._most_jobs:
+                    return
                 if process.is_usable():
                     threads = _threads(self._idle_cores())
                     process.begin(self._queued.popleft(), threads=threads)

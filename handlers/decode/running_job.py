@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from handlers.decode.messages import MalformedMessage, VideoOpened, WindowDone, WindowsCounted
+from handlers.decode.messages import JobDone, JobFailed, MalformedMessage, VideoOpened, WindowDone, WindowsCounted
 from handlers.decode.service import DecodeJob, Delivery
 from handlers.limits import Limits
 from handlers.specs import ModelSpec
+from handlers.video.refusals import REFUSALS, WARNINGS
 
 _GRACE_SEC = 1.0  # the process ends its job itself at the deadline; past this it is taken to hang
 _WINDOW_GRACE_SEC = 0.05  # likewise for each window: a freed slot takes a moment to be noticed on busy cores
 _TIME_SLACK_SEC = 1e-6  # of a window's times, which were rounded to floats
+_ERROR_FALLBACKS = frozenset({"decode_error", "damage_concealed"})  # of packet_plan.MismatchReason
+
+
+def met_error(end: JobDone | JobFailed) -> bool:
+    """Whether FFmpeg failed in the middle of its work on this job; our own checks stop before anything is damaged."""
+    if isinstance(end, JobFailed):
+        return REFUSALS[end.code].is_of_ffmpeg
+    return WARNINGS["damaged"] in end.report.warnings or end.report.plan_fallback in _ERROR_FALLBACKS
 
 
 class RunningJob:

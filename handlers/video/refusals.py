@@ -52,6 +52,8 @@ class Refusal:
 
     error: type[RequestError]
     sentence: str
+    is_of_ffmpeg: bool = False
+    """Whether FFmpeg failed in the middle of its work, and not one of our checks before or after it."""
 
     @property
     def fields(self) -> set[str]:
@@ -64,14 +66,15 @@ REFUSALS: Mapping[str, Refusal] = {
     "no_video_stream": Refusal(UnsupportedVideo, "this file has no video stream"),
     "attached_picture": Refusal(UnsupportedVideo, "the only video stream of this file is an attached picture"),
     "still_image": Refusal(UnsupportedVideo, "a still image is not a video; an animated GIF is"),
-    "ffmpeg": Refusal(UndecodableVideo, "this video cannot be decoded: {reason}"),
-    "memory": Refusal(UndecodableVideo, "decoding this video needs more memory than is allowed"),
+    "ffmpeg": Refusal(UndecodableVideo, "this video cannot be decoded: {reason}", is_of_ffmpeg=True),
+    "memory": Refusal(UndecodableVideo, "decoding this video needs more memory than is allowed", is_of_ffmpeg=True),
     "streams": Refusal(
         UndecodableVideo,
         "this file has more than {allowed:.0f} streams, or an index that needs more memory than is allowed",
+        is_of_ffmpeg=True,
     ),
-    "no_frame": Refusal(UndecodableVideo, "no frame could be decoded from this video"),
-    "unstable": Refusal(UndecodableVideo, "the video decodes differently each time; it is damaged"),
+    "no_frame": Refusal(UndecodableVideo, "no frame could be decoded from this video", is_of_ffmpeg=True),
+    "unstable": Refusal(UndecodableVideo, "the video decodes differently each time; it is damaged", is_of_ffmpeg=True),
     "frame_size": Refusal(
         FrameTooLarge,
         "frames of {width:.0f}x{height:.0f} are too large; at most {allowed:.0f} pixels are allowed",
@@ -93,7 +96,7 @@ REFUSALS: Mapping[str, Refusal] = {
     "empty_part": Refusal(EmptyClip, "the video has no frame between {start:.3f} s and {end:.3f} s"),
     "empty_video": Refusal(EmptyClip, "this video holds no frame"),
     "time": Refusal(DecodeTimeout, "decoding took longer than the {allowed:g} s that are allowed"),
-    "unexpected": Refusal(InternalError, "decoding failed unexpectedly; try again"),
+    "unexpected": Refusal(InternalError, "decoding failed unexpectedly; try again", is_of_ffmpeg=True),
 }
 """Every code. The sentences are for the client: what is wrong, what was got, what is allowed."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from handlers.decode.processes import ProcessDecodeService
 from handlers.decode.service import DecodeJob, DecodeService
 from handlers.errors import RequestError
 from handlers.specs import ModelSpec
@@ -73,6 +75,11 @@ def finish(service: DecodeService, jobs: Sequence[DecodeJob], started: float) ->
         Outcome(tuple(found[key] for key in sorted(found)), job.report, job.error, seconds)
         for found, job, seconds in zip(views, jobs, ended, strict=True)
     ]
+
+
+def never_replace(service: ProcessDecodeService) -> None:
+    """Keep processes in which FFmpeg met an error, for tests that look at one process over many files."""
+    service._replacement._not_before = math.inf
 
 
 def shown_indices(views: NDArray[np.float32], spec: ModelSpec) -> list[int]:

@@ -84,11 +84,11 @@ def test_an_empty_limits_section_is_the_defaults() -> None:
         ({"spec": "x3d_s", "sandbox": "on"}, "handler.sandbox must be one of auto, required, none, got 'on'"),
         (
             {"spec": "x3d_s", "sandbox": "required", "isolation": "none"},
-            "handler.sandbox: required needs decoder: sampled and isolation: process, got decoder: sampled and",
+            "handler.sandbox: required needs decoder: sampled and isolation: process or request, got",
         ),
         (
             {"spec": "x3d_s", "sandbox": "required", "decoder": "encoded_video"},
-            "handler.sandbox: required needs decoder: sampled and isolation: process, got decoder: encoded_video and",
+            "handler.sandbox: required needs decoder: sampled and isolation: process or request, got",
         ),
         ({"spec": "x3d_s", "limits": 5}, "handler.limits must be a section of keys and values, got 5"),
     ],

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from handlers.config import HandlerConfig
+from handlers.decode.processes import ProcessDecodeService
 from handlers.errors import InternalError, InvalidConfig, InvalidLabels, MissingVideo, RuntimeUnavailable
 from handlers.model.archive_info import ArchiveInfo, WeightsInfo
 from handlers.model.network import build_model
@@ -154,6 +155,20 @@ def test_a_description_is_json(classifier: VideoClassifier) -> None:
     assert told["codecs"]["profile"] == "wide"
     assert ("prores" in told["codecs"]["allowed"]) == ("seccomp" in told["sandbox"])
     assert "h264" in told["codecs"]["allowed"]
+
+
+def test_isolation_by_request_has_one_process_more(h264_video: bytes) -> None:
+    config = HandlerConfig.from_mapping({"spec": "x3d_xs", "isolation": "request", "decode_processes": 1})
+    service = create_decoder(config.model_spec, config)
+    assert isinstance(service, ProcessDecodeService)
+    try:
+        before = service.process_ids()
+        assert len(before) == 2
+        assert decode(service, h264_video).type == "ok"
+        service.wait(0.0, also_for_wakeup=True)
+        assert len(set(service.process_ids()) - set(before)) == 1
+    finally:
+        service.close()
 
 
 @pytest.mark.parametrize("setting", [{"isolation": "none"}, {"decoder": "encoded_video"}])
