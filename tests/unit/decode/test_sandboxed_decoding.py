@@ -198,8 +198,11 @@ def test_nothing_unexpected_is_refused(corpus: Path, h264_video: bytes, tmp_path
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
     (tmp_path / "first.mp4").write_bytes(h264_video)
+    rare = [tmp_path / f"rare-{number}" for number in range(len(rare_here()))]
+    for path, payload in zip(rare, rare_here(), strict=True):
+        path.write_bytes(payload)
     names = [path for folder in ("made", "real", "hostile", "more") for path in sorted((corpus / folder).glob("*"))]
-    files = [str(path) for path in [tmp_path / "first.mp4", *names] if 0 < path.stat().st_size < 400_000]
+    files = [str(path) for path in [tmp_path / "first.mp4", *rare, *names] if 0 < path.stat().st_size < 400_000]
     assert len(files) > 200
     for code in (TRACED, "import handlers.decode.processes as i; i._threads = lambda idle: 3\n" + TRACED):
         log = tmp_path / "calls.log"

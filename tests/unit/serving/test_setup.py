@@ -66,7 +66,8 @@ def test_the_version_is_written_once_for_archives_and_once_for_the_client() -> N
 
 def test_a_closure_holds_every_included_file_once() -> None:
     names = [file.name for file in install.closure(REPOSITORY / "requirements" / "dev.txt")]
-    assert sorted(names) == sorted(file.name for file in REQUIREMENT_FILES)
+    optional = {"fuzz.txt"}  # atheris has no wheels for some machines, and the suite does without
+    assert sorted(names) == sorted({file.name for file in REQUIREMENT_FILES} - optional)
 
 
 def test_an_environment_is_reused_until_a_requirement_changes(tmp_path: Path) -> None:
