@@ -227,9 +227,10 @@ class VideoFile:
         for _ in range(self._limits.max_packets):
             with av_errors():
                 packet = next(source, None)
-            if packet is None or packet.size == 0:
+            if packet is None:
                 return
-            yield packet
+            if packet.size > 0:  # empty: a picture is shown once more (Theora), or the file ends
+                yield packet
         raise refused("packets", allowed=self._limits.max_packets)
 
     def decode(self, packet: Any) -> list[VideoFrame]:

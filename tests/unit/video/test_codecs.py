@@ -57,6 +57,48 @@ def test_mxf_without_presentation_times_keeps_the_order_of_output() -> None:
         assert ours == expected
 
 
+def with_empty_packets(video: bytes, frames: set[int]) -> bytes:
+    """The Ogg file with these frames empty, which in Theora means that the picture before is shown once more.
+
+    Source: RFC 3533, 6: after 26 bytes of header the number of segments, then their sizes; under 255 ends a packet.
+    """
+    pages, at, packet = [], 0, -3  # three headers come first
+    while at < len(video):
+        count = video[at + 26]
+        sizes, header = list(video[at + 27 : at + 27 + count]), video[at : at + 26]
+        at += 27 + count
+        kept, body = bytearray(), b""
+        for size in sizes:
+            if packet not in frames:
+                body += video[at : at + size]
+            kept += bytes([size]) if packet not in frames else b"" if size == 255 else b"\0"
+            at += size
+            packet += size < 255
+        page = header[:22] + bytes(4) + bytes([len(kept)]) + kept + body
+        pages.append(page[:22] + _ogg_crc(page).to_bytes(4, "little") + page[26:])
+    return b"".join(pages)
+
+
+def _ogg_crc(page: bytes) -> int:
+    value = 0
+    for byte in page:
+        value ^= byte << 24
+        for _ in range(8):
+            value = (value << 1 ^ 0x04C11DB7) & 0xFFFFFFFF if value & 0x80000000 else value << 1
+    return value
+
+
+def test_repeated_pictures_of_theora_do_not_end_the_video() -> None:
+    """FFmpeg refuses such packets, so the recipe gives nothing there."""
+    payload = rare_video("theora_ogg")
+    assert with_empty_packets(payload, set()) == payload
+    repeated = with_empty_packets(payload, {11, 23, 35})  # each before a key frame
+    for start_sec, expected in ((0.0, [0, 15, 31, 47]), (0.9, [27, 38, 48, 59])):
+        ours, video = picked_frames(shown, repeated, XS, Sampling(start_sec=start_sec), formats=WIDE)
+        assert ours[0] == expected
+        assert video._fallback is None
+
+
 @pytest.mark.parametrize("name", ["prores_mov", "dnxhr_mov"])
 def test_frames_that_are_not_wanted_are_not_decoded(name: str) -> None:
     _, video = sampled_frames(rare_video(name), XS, Sampling(start_sec=1.0), formats=WIDE)
