@@ -12,6 +12,7 @@ from handlers.errors import SetupError, UnknownSpec
 from handlers.specs import SPECS
 from serving.download import DownloadError
 from serving.package import PRECISIONS, RUNTIMES, PackageOptions, package, summary
+from serving.settings import given_settings
 
 _EXAMPLES = """\
 examples:
@@ -20,6 +21,10 @@ examples:
   python -m scripts.package x3d_s --checkpoint runs/best.pth --labels my_labels.txt --name gestures
       your own fine-tuned model: a pytorchvideo, MMAction2 (X3D) or PySlowFast file; any number of classes
   python -m scripts.package slowfast_r50 --version 2.0 --runtime eager --precision bfloat16
+  python -m scripts.package x3d_s --version 2.0 --file x3d_s-2.0.mar
+      another version beside model_store/x3d_s.mar, to be registered while the first one serves
+  python -m scripts.package x3d_s --set handler.limits.max_video_sec=600 --set batchSize=4
+      other settings than the defaults; python -m scripts.settings shows and changes them later
   python -m scripts.package x3d_xs --weights random --seed 1 --force
       no download and no meaning: for tests
 
@@ -55,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         help="class names: one a line, or JSON id -> name or name -> id (default: the spec's own)",
     )
     parser.add_argument("--name", help="model name, and the archive's: NAME.mar (default: the spec's name)")
+    parser.add_argument("--file", metavar="NAME.mar", help="the archive's file name, where it is not the model's")
     parser.add_argument("--version", default="1.0", help="model version, numbers and dots (default 1.0)")
     parser.add_argument(
         "--runtime",
@@ -64,6 +70,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--precision", choices=PRECISIONS, default="float32", help="arithmetic of the model (default float32, exact)"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="assignments",
+        metavar="KEY=VALUE",
+        help="a setting of model-config.yaml, as in batchSize=4 or handler.limits.max_video_sec=600; "
+        "may be given several times",
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="a YAML file with such settings; --set goes over it"
     )
     parser.add_argument(
         "--output",
@@ -89,6 +107,7 @@ def _options(argv: Sequence[str] | None) -> PackageOptions:
         checkpoint=arguments.checkpoint,
         labels=arguments.labels,
         name=arguments.name,
+        file=arguments.file,
         version=arguments.version,
         runtime=arguments.runtime,
         precision=arguments.precision,
@@ -98,16 +117,16 @@ def _options(argv: Sequence[str] | None) -> PackageOptions:
         force=arguments.force,
         offline=arguments.offline,
         progress=sys.stderr.isatty(),
+        settings=given_settings(arguments.config, arguments.assignments),
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command: 0, or 2 for what the command line got wrong, 1 for everything else, 130 after Ctrl-C."""
-    options = _options(argv)
     # A terminated process cleans up behind itself as an interrupted one does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        print(summary(package(options)))
+        print(summary(package(_options(argv))))
     except (SetupError, DownloadError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UnknownSpec) else 1

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import yaml
 from safetensors.torch import save_file
@@ -33,6 +34,7 @@ from serving.build_archive import build_archive, entry_file
 from serving.download import sha256_of
 from serving.model_config import model_config
 from serving.openvino_export import convert, openvino_installed
+from serving.settings import check_fixed, check_runtime, check_server_settings, edited, flattened
 from serving.weights import (
     WEIGHTS_FOLDER,
     WeightsSource,
@@ -47,12 +49,17 @@ PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageOptions:
-    """What to package; the fields are the command's options."""
+    """What to package; the fields are the command's options.
+
+    `file` is the archive's name in `output`, NAME.mar without it. `settings` are those of model-config.yaml that shall
+    differ from the defaults, by their keys, as in `handler.limits.max_video_sec`.
+    """
 
     spec: str
     checkpoint: str | None = None
     labels: Path | None = None
     name: str | None = None
+    file: str | None = None
     version: str = "1.0"
     runtime: str = "auto"
     precision: str = "float32"
@@ -62,6 +69,7 @@ class PackageOptions:
     force: bool = False
     offline: bool = False
     progress: bool = True
+    settings: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +83,7 @@ class Packaged:
 
 def package(options: PackageOptions) -> Packaged:
     """Writes the archive; raises SetupError or DownloadError with one sentence, and then leaves nothing behind."""
+    options = _with_settings(options)
     spec = get_spec(options.spec)
     name = options.name or spec.name
     target = _checked_target(options, name)
@@ -90,16 +99,7 @@ def package(options: PackageOptions) -> Packaged:
         stage.mkdir()
         info, notes = _write_stage(stage, options, spec, source, name)
         (stage / LABELS_FILE).write_text(index_to_name(labels), encoding="utf-8")
-        settings = model_config(
-            name=name,
-            spec=spec.name,
-            head=info.head,
-            runtime=options.runtime,
-            precision=options.precision,
-            light_workers=_runs_on_openvino(options, info),
-        )
-        model_settings(yaml.safe_load(settings))  # what a worker would refuse is refused here
-        config.write_text(settings, encoding="utf-8")
+        config.write_text(_settings_text(options, info), encoding="utf-8")
         build_archive(stage, config, entry, target, name=name, version=options.version)
     return Packaged(path=target, info=info, notes=notes)
 
@@ -123,13 +123,61 @@ def summary(packaged: Packaged) -> str:
     return "\n".join(lines)
 
 
+def _with_settings(options: PackageOptions) -> PackageOptions:
+    """With the runtime and the precision that the settings name, which decide what goes into the archive.
+
+    Raises InvalidConfig where an option and a setting contradict, or a setting is wrong in itself.
+    """
+    sources = {"runtime": options.runtime, "precision": options.precision}
+    for name, default in (("runtime", "auto"), ("precision", "float32")):
+        wanted = str(options.settings.get(f"handler.{name}", sources[name]))
+        if sources[name] not in (default, wanted):
+            raise InvalidConfig(
+                f"--{name} {sources[name]} and the setting handler.{name}={wanted} contradict each other"
+            )
+        sources[name] = wanted
+    chosen = replace(options, runtime=sources["runtime"], precision=sources["precision"])
+    # Most mistakes are in the text alone: found here, before weights are read and a model is converted.
+    head = options.settings.get("handler.head", get_spec(options.spec).head)
+    _checked_settings(chosen, name=options.spec, spec=options.spec, head=head)
+    return chosen
+
+
+def _settings_text(options: PackageOptions, info: ArchiveInfo) -> str:
+    light = _runs_on_openvino(options, info)
+    return _checked_settings(options, name=info.name, spec=info.spec, head=info.head, light_workers=light)
+
+
+def _checked_settings(options: PackageOptions, *, name: str, spec: str, head: Any, light_workers: bool = False) -> str:
+    """model-config.yaml with the chosen settings; what a worker would refuse is refused here with InvalidConfig."""
+    text = model_config(
+        name=name,
+        spec=spec,
+        head=head,
+        runtime=options.runtime,
+        precision=options.precision,
+        light_workers=light_workers,
+    )
+    check_fixed(options.settings, flattened(yaml.safe_load(text)))
+    text = edited(text, options.settings)
+    content = yaml.safe_load(text)
+    check_server_settings(content)
+    model_settings(content)
+    return text
+
+
 def _checked_target(options: PackageOptions, name: str) -> Path:
     """The .mar to write; raises InvalidConfig for a name TorchServe refuses or a target that is in the way."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_\-.]*", name):
         raise InvalidConfig(f"the model name {name!r} may hold letters, digits, '_', '-' and '.' alone")
     if not re.fullmatch(r"\d+(\.\d+)*", options.version):
         raise InvalidConfig(f"the version {options.version!r} must be numbers and dots, as in 1.0")
-    target = options.output / f"{name}.mar"
+    file = options.file or f"{name}.mar"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_\-.]*\.mar", file):
+        raise InvalidConfig(
+            f"--file {file!r} must be a name that ends in .mar, as in x3d_s-2.0.mar; --output names the folder"
+        )
+    target = options.output / file
     if options.output.exists() and not options.output.is_dir():
         raise InvalidConfig(f"--output {options.output} is a file; it must be a folder")
     if target.exists() and not options.force:
@@ -142,8 +190,7 @@ def _check_runtime(options: PackageOptions) -> None:
         raise InvalidConfig(f"unknown runtime {options.runtime!r}; known: {', '.join(RUNTIMES)}")
     if options.precision not in PRECISIONS:
         raise InvalidConfig(f"unknown precision {options.precision!r}; known: {', '.join(PRECISIONS)}")
-    if options.runtime == "openvino" and options.precision == "float16":
-        raise RuntimeUnavailable("the openvino runtime runs on CPUs, in float32 or bfloat16; float16 needs a GPU")
+    check_runtime(options.runtime, options.precision)
     if options.runtime == "openvino" and not openvino_installed():
         raise RuntimeUnavailable("the openvino runtime needs the package openvino: pip install openvino")
 

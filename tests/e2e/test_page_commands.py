@@ -19,6 +19,7 @@ import torch
 
 from handlers.specs import get_spec
 from serving import weights_cache
+from serving.archive_settings import read_archive
 from serving.install import REQUIREMENTS, installed
 from serving.server import stop_processes
 from serving.weights import random_weights
@@ -146,6 +147,16 @@ def test_the_commands_of_the_readme(checkout: Checkout) -> None:
 def test_the_commands_on_checkpoints(checkout: Checkout) -> None:
     run_page(REPOSITORY / "docs" / "checkpoints.md", checkout)
     assert (checkout.root / "model_store" / "gestures.mar").is_file()
+
+
+def test_the_commands_on_operations(checkout: Checkout) -> None:
+    """docs/operations.md"""
+    run_page(REPOSITORY / "docs" / "operations.md", checkout)
+    store = checkout.root / "model_store"
+    values = read_archive(store / "x3d_s.mar").values
+    assert (values["batchSize"], values["jobQueueSize"]) == (4, 50)
+    assert values["handler.decoder"] == "encoded_video"
+    assert read_archive(store / "x3d_s-2.0.mar").info.version == "2.0"
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ RUN_BY = {
     "README.md": "tests/e2e/test_page_commands.py",
     "docs/checkpoints.md": "tests/e2e/test_page_commands.py",
     "docs/evaluation.md": "tests/e2e/test_page_commands.py",
+    "docs/operations.md": "tests/e2e/test_page_commands.py",
     "docs/clients.md": "tests/e2e/test_clients.py",
     "clients/README.md": "tests/e2e/test_clients.py",
     "docs/protocol.md": "tests/e2e/test_protocol_examples.py",
