@@ -18,6 +18,7 @@ from bulk.outcomes import parse_views
 from handlers.errors import InvalidConfig, PackageError
 from handlers.specs import SPECS
 from handlers.video.sampling import Sampling
+from serving.archive_settings import MODEL_STORE, find_archive
 from serving.download import DownloadError
 
 _LOOPBACK = ("127.0.0.1:", "localhost:", "[::1]:")
@@ -40,8 +41,9 @@ class EngineOptions:
 def add_model_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model",
-        metavar="SPEC_OR_MAR",
-        help="an archive of scripts.package, or a spec's name for its published or bundled weights",
+        metavar="MODEL",
+        help="an archive: its file, or its name in model_store; or the name of a spec that has none there, for its "
+        "published or bundled weights",
     )
 
 
@@ -97,19 +99,24 @@ def engine_options(arguments: argparse.Namespace) -> EngineOptions:
 
 @contextmanager
 def opened_model(spec_or_mar: str) -> Iterator[Model]:
-    """The archive of that path, or the spec, packaged into a temporary folder."""
+    """The archive of that path or that name in the model store, or the spec, packaged into a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="bulk-package-") as folder:
         yield read_model(_find_archive(spec_or_mar, Path(folder)))
 
 
 def _find_archive(spec_or_mar: str, folder: Path) -> Path:
-    path = Path(spec_or_mar)
-    if path.is_file():
-        return path
-    if path.suffix == ".mar":
+    archive = find_archive(spec_or_mar)
+    if archive is not None:
+        if archive != Path(spec_or_mar):
+            print(f"note: {spec_or_mar} is the archive {archive}", file=sys.stderr)
+        return archive
+    if spec_or_mar.endswith(".mar"):
         raise InvalidConfig(f"the archive {spec_or_mar} does not exist")
     if spec_or_mar not in SPECS:
-        raise InvalidConfig(f"{spec_or_mar!r} is neither a .mar file nor a spec; specs: {', '.join(SPECS)}")
+        raise InvalidConfig(
+            f"{spec_or_mar!r} is neither an archive, by its path or in {MODEL_STORE}, nor a spec; "
+            f"specs: {', '.join(SPECS)}"
+        )
     from serving.package import PackageOptions, package  # imports torch, which an archive by its path does not need
 
     return package(PackageOptions(spec=spec_or_mar, output=folder, progress=sys.stderr.isatty())).path

@@ -52,6 +52,14 @@ def _parser() -> argparse.ArgumentParser:
         default="published",
         help="published: the spec's own, cached below torch hub's folder (default); random: for tests",
     )
+    parser.add_argument(
+        "--key", help="where in the checkpoint file its state dict is, as in ema_state (default: where it usually is)"
+    )
+    parser.add_argument(
+        "--strip-prefix",
+        metavar="PREFIX",
+        help="take the checkpoint's entries that begin so, without it, as in student. (default: common prefixes)",
+    )
     parser.add_argument("--seed", type=int, help="seed of random weights (default 0)")
     parser.add_argument(
         "--labels",
@@ -100,11 +108,15 @@ def _options(argv: Sequence[str] | None) -> PackageOptions:
     arguments = parser.parse_args(argv)
     if arguments.seed is not None and arguments.weights != "random":
         parser.error("--seed belongs to --weights random")
+    if arguments.checkpoint is None and (arguments.key is not None or arguments.strip_prefix is not None):
+        parser.error("--key and --strip-prefix belong to --checkpoint")
     if arguments.seed is not None and arguments.seed < 0:
         parser.error(f"--seed must not be negative, got {arguments.seed}")
     return PackageOptions(
         spec=arguments.spec,
         checkpoint=arguments.checkpoint,
+        key=arguments.key,
+        strip_prefix=arguments.strip_prefix,
         labels=arguments.labels,
         name=arguments.name,
         file=arguments.file,

@@ -57,6 +57,8 @@ class PackageOptions:
 
     spec: str
     checkpoint: str | None = None
+    key: str | None = None
+    strip_prefix: str | None = None
     labels: Path | None = None
     name: str | None = None
     file: str | None = None
@@ -204,7 +206,14 @@ def _runs_on_openvino(options: PackageOptions, info: ArchiveInfo) -> bool:
 
 def _weights(options: PackageOptions, spec: ModelSpec, label_count: int | None) -> WeightsSource:
     if options.checkpoint is not None:
-        return checkpoint_weights(options.checkpoint, spec, offline=options.offline, progress=options.progress)
+        return checkpoint_weights(
+            options.checkpoint,
+            spec,
+            key=options.key,
+            strip_prefix=options.strip_prefix,
+            offline=options.offline,
+            progress=options.progress,
+        )
     if options.weights == "random":
         return random_weights(spec, num_classes=label_count or spec.num_classes, seed=options.seed)
     if options.weights != "published":

@@ -18,7 +18,7 @@ from handlers.model.archive_info import WeightsInfo
 from handlers.model.checkpoints import read_checkpoint
 from handlers.model.network import expected_shapes
 from handlers.specs import Head, ModelSpec
-from serving.download import check_hash, sha256_of
+from serving.download import DownloadError, check_hash, sha256_of
 from serving.weights_cache import cached
 
 WEIGHTS_FOLDER = Path(__file__).resolve().parent.parent / "weights"
@@ -53,14 +53,29 @@ def published_weights(spec: ModelSpec, *, offline: bool = False, progress: bool 
         return _from_file(path, spec, WeightsInfo(kind="bundled", source=weights.bundled, sha256=digest))
     if weights.url is None:
         raise InvalidCheckpoint(f"{spec.name} has no published weights; give --checkpoint FILE or --weights random")
-    path, digest = cached(weights.url, sha256_prefix=weights.sha256_prefix, offline=offline, progress=progress)
+    try:
+        path, digest = cached(weights.url, sha256_prefix=weights.sha256_prefix, offline=offline, progress=progress)
+    except DownloadError as error:
+        raise DownloadError(
+            f"{error}. Ways out: python -m scripts.package {spec.name} --checkpoint FILE, with a file fetched in "
+            "another way; --weights random, to try things out; or camera_motion, a model that needs no download"
+        ) from error
     return _from_file(path, spec, WeightsInfo(kind="published", source=weights.url, sha256=digest))
 
 
 def checkpoint_weights(
-    location: str, spec: ModelSpec, *, offline: bool = False, progress: bool = True
+    location: str,
+    spec: ModelSpec,
+    *,
+    key: str | None = None,
+    strip_prefix: str | None = None,
+    offline: bool = False,
+    progress: bool = True,
 ) -> WeightsSource:
-    """Weights of a checkpoint file, or of a URL, which is cached as published ones are."""
+    """Weights of a checkpoint file, or of a URL, which is cached as published ones are.
+
+    `key` and `strip_prefix` are read_checkpoint's.
+    """
     if location.startswith(("http://", "https://")):
         path, digest = cached(location, offline=offline, progress=progress)
         source = location
@@ -69,7 +84,8 @@ def checkpoint_weights(
         if not path.is_file():
             raise InvalidCheckpoint(f"there is no checkpoint file {location}")
         digest, source = sha256_of(path), path.name
-    return _from_file(path, spec, WeightsInfo(kind="checkpoint", source=source, sha256=digest))
+    info = WeightsInfo(kind="checkpoint", source=source, sha256=digest)
+    return _from_file(path, spec, info, key=key, strip_prefix=strip_prefix)
 
 
 def random_weights(spec: ModelSpec, *, num_classes: int, seed: int) -> WeightsSource:
@@ -106,8 +122,10 @@ def _random_tensor(key: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
     return torch.from_numpy(value.astype(np.float32))
 
 
-def _from_file(path: Path, spec: ModelSpec, info: WeightsInfo) -> WeightsSource:
-    checkpoint = read_checkpoint(path, spec)
+def _from_file(
+    path: Path, spec: ModelSpec, info: WeightsInfo, *, key: str | None = None, strip_prefix: str | None = None
+) -> WeightsSource:
+    checkpoint = read_checkpoint(path, spec, key=key, strip_prefix=strip_prefix)
     return WeightsSource(
         state_dict=checkpoint.state_dict, head=checkpoint.head, num_classes=checkpoint.num_classes, info=info
     )

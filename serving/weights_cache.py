@@ -86,7 +86,7 @@ def _hub_path(url: str) -> Path:
 def _not_cached(url: str) -> DownloadError:
     return DownloadError(
         f"{file_name_of(url)} of {url} is not in the cache ({cache_path(url).parent}), and --offline forbids to fetch "
-        "it; a file that you have is given as --checkpoint FILE"
+        "it"
     )
 
 

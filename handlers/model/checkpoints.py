@@ -12,26 +12,25 @@ refused, never skipped: a half-loaded model would give answers, but wrong ones.
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from handlers.errors import InvalidCheckpoint
+from handlers.model.checkpoint_file import read_safetensors, read_torch_file, without_prefix
 from handlers.model.network import check_state_dict, expected_shapes
 from handlers.specs import Family, Head, ModelSpec
 
 HEAD_METADATA_KEY = "head"
 """Key of a safetensors file's own metadata under which packaging notes the head its weights belong to."""
 
-_ROOTS = ("model_state", "state_dict")
-_WRAPPERS = ("module.", "model.", "_orig_mod.")  # DistributedDataParallel, Lightning, torch.compile
+# DistributedDataParallel, torch.compile, and names that a LightningModule or one's own model gives its network.
+_WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.")
 _CLASSIFIER = re.compile(r"blocks\.[56]\.proj\.weight")
 
 
@@ -64,15 +63,28 @@ _LAYOUTS = (
 )
 
 
-def read_checkpoint(path: Path, spec: ModelSpec) -> Checkpoint:
-    """The checkpoint file as weights for `spec`; the class count is the file's own. Raises InvalidCheckpoint."""
+def read_checkpoint(
+    path: Path, spec: ModelSpec, *, key: str | None = None, strip_prefix: str | None = None
+) -> Checkpoint:
+    """The checkpoint file as weights for `spec`; the class count is the file's own. Raises InvalidCheckpoint.
+
+    `key` says where in the file the state dict is, `strip_prefix` which of its entries are the model's: those whose
+    keys begin so. Without them both are found out.
+    """
     if not path.is_file():
         raise InvalidCheckpoint(f"there is no checkpoint file {path}")
     noted_head: str | None = None
     if path.suffix == ".safetensors":
-        entries, noted_head = _read_safetensors(path)
+        if key is not None:
+            raise InvalidCheckpoint(
+                f"{path.name} is a safetensors file, which holds one state dict, not several by key"
+            )
+        entries, metadata = read_safetensors(path)
+        noted_head = metadata.get(HEAD_METADATA_KEY)
     else:
-        entries = _state_dict_of(_load(path), path.name)
+        entries = read_torch_file(path, key)
+    if strip_prefix is not None:
+        entries = without_prefix(entries, strip_prefix, path.name)
     return canonical_checkpoint(entries, spec, origin=path.name, noted_head=noted_head)
 
 
@@ -107,52 +119,14 @@ def canonical_checkpoint(
     )
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], str | None]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            return {key: file.get_tensor(key) for key in file.keys()}, metadata.get(HEAD_METADATA_KEY)  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise InvalidCheckpoint(f"{path.name} is not a readable safetensors file: {error}") from error
-
-
-def _load(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        wanted = re.search(r"(?:GLOBAL|global|class) ([\w.]+)", str(error))
-        if wanted is None:
-            raise InvalidCheckpoint(f"{path.name} is not a checkpoint that torch can read, or it is damaged") from error
-        raise InvalidCheckpoint(
-            f"{path.name} holds more than tensors ({wanted[1]}), and loading that could run code from the file; if you "
-            "trust it, save its weights alone once: "
-            "torch.save({'state_dict': torch.load(FILE, weights_only=False)['state_dict']}, NEW_FILE)"
-        ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise InvalidCheckpoint(f"{path.name} is not a checkpoint that torch can read, or it is damaged") from error
-
-
-def _state_dict_of(content: Any, origin: str) -> dict[str, torch.Tensor]:
-    """The state dict inside a loaded file; training state beside it (optimizer, epoch, config) is not looked at."""
-    if not isinstance(content, Mapping):
-        raise InvalidCheckpoint(f"{origin} holds a {type(content).__name__}, not a dictionary of weights")
-    root = next((content[name] for name in _ROOTS if isinstance(content.get(name), Mapping)), content)
-    others = [str(key) for key, value in root.items() if not isinstance(value, torch.Tensor)]
-    if others or not root:
-        found = ", ".join(map(str, list(content)[:8])) or "nothing"
-        raise InvalidCheckpoint(
-            f"{origin} has no state dict under {' or '.join(_ROOTS)}, and is none itself; its keys: {found}"
-        )
-    return {str(key): value for key, value in root.items()}
-
-
 def _unwrapped(entries: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
     """Without the prefixes that wrappers put before every key."""
-    while True:
+    while not any(layout.tell_tale in entries for layout in _LAYOUTS):
         prefix = next((p for p in _WRAPPERS if all(key.startswith(p) for key in entries)), None)
         if prefix is None or not entries:
             return entries
         entries = {key.removeprefix(prefix): value for key, value in entries.items()}
+    return entries
 
 
 def _layout_of(entries: Mapping[str, torch.Tensor], origin: str) -> _Layout:
@@ -161,7 +135,10 @@ def _layout_of(entries: Mapping[str, torch.Tensor], origin: str) -> _Layout:
             return layout
     shown = ", ".join(list(entries)[:5]) or "none"
     known = "pytorchvideo (X3D, Slow, SlowFast), MMAction2 (X3D) or PySlowFast (X3D, Slow, SlowFast)"
-    raise InvalidCheckpoint(f"{origin} is in no known layout: expected {known}; its first keys: {shown}")
+    raise InvalidCheckpoint(
+        f"{origin} is in no known layout: expected {known}; its first keys: {shown}; "
+        "--strip-prefix takes a prefix off them"
+    )
 
 
 def _checked_head(name: str, origin: str) -> Head:

@@ -50,7 +50,8 @@ def checked_labels(names: list[str] | tuple[str, ...], *, origin: str) -> tuple[
 def check_label_count(labels: tuple[str, ...], num_classes: int, *, origin: str) -> None:
     """Raises InvalidLabels unless there is exactly one label per class."""
     if len(labels) != num_classes:
-        raise InvalidLabels(f"{origin} has {len(labels)} labels, but the model has {num_classes} classes")
+        header = f"; is its first line, {labels[0]!r}, a header?" if len(labels) == num_classes + 1 else ""
+        raise InvalidLabels(f"{origin} has {len(labels)} labels, but the model has {num_classes} classes{header}")
 
 
 def index_to_name(labels: tuple[str, ...]) -> str:

@@ -237,7 +237,10 @@ def test_two_worker_processes_give_the_same_rows(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nope", "x.mp4", "--out", "o"], "neither a .mar file nor a spec; specs: x3d_xs"),
+        (
+            ["nope", "x.mp4", "--out", "o"],
+            "neither an archive, by its path or in model_store, nor a spec; specs: x3d_xs",
+        ),
         (["nope.mar", "x.mp4", "--out", "o"], "the archive nope.mar does not exist"),
         (["{archive}", "x.mp4", "--out", "{tmp}/o", "--top-k", "401"], "--top-k 401: the model has 400 classes"),
         (["{archive}", "x.mp4", "--out", "{tmp}/o", "--shared-storage"], "belong to --ray"),

@@ -38,7 +38,7 @@ DOORS = {
     "ts": {"video_handler"},
     "pytorchvideo.models": {"model.network"},
     "openvino": {"model.openvino_runtime"},
-    "safetensors": {"model.network", "model.checkpoints"},
+    "safetensors": {"model.network", "model.checkpoint_file"},
 }
 TORCH_FREE = ("decode.worker",)
 """Modules that run in the decoding process, which must stay small."""

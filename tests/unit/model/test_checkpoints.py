@@ -97,14 +97,54 @@ def test_pytorchvideo_keys_stay(pytorchvideo: Tensors, tmp_path: Path) -> None:
     assert all(torch.equal(checkpoint.state_dict[key], value) for key, value in pytorchvideo.items())
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "model.", "_orig_mod.", "module.model.", "_orig_mod.module."])
-@pytest.mark.parametrize("root", ["model_state", "state_dict", None])
+@pytest.mark.parametrize(
+    "prefix", ["", "module.", "model.", "net.", "_orig_mod.", "backbone.", "module.model.", "_orig_mod.module."]
+)
+@pytest.mark.parametrize("root", ["model_state", "state_dict", "model_state_dict", "model", None])
 def test_wrappers_and_roots(mmaction2: Tensors, tmp_path: Path, prefix: str, root: str | None) -> None:
     tensors = {prefix + key: value for key, value in mmaction2.items()}
     content = tensors if root is None else {root: tensors, "meta": {"epoch": 5}, "optimizer": {"lr": 0.1}}
     checkpoint = read_checkpoint(_saved(tmp_path, content), get_spec("x3d_s"))
     assert checkpoint.dialect == "mmaction2"
     assert not [key for key in checkpoint.state_dict if key.startswith(("module", "model", "_orig"))]
+
+
+def test_key_and_prefix_say_where_the_weights_are(pytorchvideo: Tensors, tmp_path: Path) -> None:
+    spec = get_spec("x3d_s")
+    student = {f"student.{key}": value for key, value in pytorchvideo.items()}
+    both = {**student, "teacher.weight": torch.zeros(1)}
+    path = _saved(tmp_path, {"ema": {"weights": both}, "epoch": 1})
+    checkpoint = read_checkpoint(path, spec, key="ema.weights", strip_prefix="student.")
+    assert checkpoint.state_dict.keys() == pytorchvideo.keys()
+    with pytest.raises(InvalidCheckpoint, match=r"has no state dict .* its keys: ema, epoch; --key names"):
+        read_checkpoint(path, spec)
+    with pytest.raises(InvalidCheckpoint, match=r"no dictionary under 'ema.model'; its keys: ema, epoch"):
+        read_checkpoint(path, spec, key="ema.model")
+    with pytest.raises(
+        InvalidCheckpoint, match=r"no key of checkpoint.pth begins with 'pupil.'; its first keys: student"
+    ):
+        read_checkpoint(path, spec, key="ema.weights", strip_prefix="pupil.")
+    with pytest.raises(InvalidCheckpoint, match=r"in no known layout: .*--strip-prefix"):
+        read_checkpoint(path, spec, key="ema.weights")
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:.*TorchScript archive:UserWarning")
+def test_whole_models_and_programs_get_a_hint_that_works(tmp_path: Path) -> None:
+    """The sentences name the call that saves the weights alone; it is made here."""
+    spec = get_spec("x3d_s")
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    with pytest.raises(InvalidCheckpoint, match=r"\(torch.nn.modules.container.Sequential\).*loaded.state_dict\(\)"):
+        read_checkpoint(_saved(tmp_path, model), spec)
+    loaded = torch.load(tmp_path / "checkpoint.pth", weights_only=False)
+    with pytest.raises(InvalidCheckpoint, match=r"its first keys: 0.weight"):
+        read_checkpoint(_saved(tmp_path, loaded.state_dict()), spec)
+    program = tmp_path / "program.pt"
+    jit: Any = torch.jit  # untyped
+    jit.save(jit.trace(model, torch.zeros(1, 2)), program)
+    with pytest.raises(InvalidCheckpoint, match=r"a TorchScript program.*torch.jit.load\(FILE\).state_dict\(\)"):
+        read_checkpoint(program, spec)
+    with pytest.raises(InvalidCheckpoint, match=r"its first keys: 0.weight"):
+        read_checkpoint(_saved(tmp_path, jit.load(program).state_dict()), spec)
 
 
 def test_optimizer_state_with_tensors_is_not_looked_at(pytorchvideo: Tensors, tmp_path: Path) -> None:
@@ -191,7 +231,7 @@ def test_another_family_is_refused_by_name() -> None:
         ({"state_dict": {"conv1.weight": torch.zeros(1)}}, "in no known layout: .*; its first keys: conv1.weight"),
         (
             {"weights": {"a": torch.zeros(1)}, "epoch": 1},
-            "no state dict under model_state or state_dict.*weights, epoch",
+            "no state dict under model_state, state_dict, .*weights, epoch; --key",
         ),
         ({}, "no state dict .* its keys: nothing"),
         ({"state_dict": {}}, "no state dict"),

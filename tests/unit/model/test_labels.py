@@ -78,6 +78,8 @@ def test_count_must_be_the_models() -> None:
     check_label_count(NAMES, 3, origin="labels.txt")
     with pytest.raises(InvalidLabels, match=r"labels.txt has 3 labels, but the model has 400 classes"):
         check_label_count(NAMES, 400, origin="labels.txt")
+    with pytest.raises(InvalidLabels, match="is its first line, 'id,name', a header"):
+        check_label_count(("id,name", *NAMES), 3, origin="labels.csv")
 
 
 def test_index_to_name_reads_back(tmp_path: Path) -> None:

@@ -219,7 +219,7 @@ def test_torch_hubs_file_is_used_where_a_pinned_hash_says_that_it_is_the_one(hub
 
 
 def test_offline_asks_nobody(hub: Path) -> None:
-    with pytest.raises(DownloadError, match=r"X3D_S.pyth .* is not in the cache .* --offline .* --checkpoint FILE"):
+    with pytest.raises(DownloadError, match=r"X3D_S.pyth .* is not in the cache .* --offline"):
         cached("https://127.0.0.1:1/X3D_S.pyth", offline=True)
 
 
@@ -257,3 +257,10 @@ def test_without_a_pinned_hash_the_first_download_decides(https_url: str, hub: P
     record.write_text("not a hash")
     with pytest.raises(DownloadError, match="holds no SHA-256"):
         cached(url, progress=False)
+
+
+def test_published_weights_that_cannot_be_had_name_the_ways_out(hub: Path) -> None:
+    with pytest.raises(
+        DownloadError, match=r"--offline.* Ways out: .*x3d_s --checkpoint FILE.*--weights random.*camera_"
+    ):
+        published_weights(get_spec("x3d_s"), offline=True)
