@@ -93,7 +93,8 @@ def build_result(
             "samples": len(sampled.labels),
         },
         "metrics": _metrics(sampled, len(labels), options) if len(sampled.labels) else {},
-        "published": published_figures(spec, options.views),
+        # Beside random weights' accuracy they would be taken for a comparison.
+        "published": [] if _random_weights(job) else published_figures(spec, options.views),
         "missing": [record["video"] for record in missing],
         "broken": [{"video": record["video"], **(record["error"] or {})} for record in failed if record not in missing],
         "classes": _classes(matrix, labels),
@@ -142,6 +143,8 @@ def summary(result: Mapping[str, Any], options: ReportOptions) -> str:
     lines = [
         f"{counts['scored']} of {counts['annotated']} videos scored, {options.views} views ({counts['samples']} {unit})"
     ]
+    if _random_weights(result["job"]):
+        lines.append("  RANDOM WEIGHTS: the figures mean nothing")
     for name, metric in result["metrics"].items():
         interval = f"95 % interval {metric['low'] * 100:.2f} to {metric['high'] * 100:.2f} ({metric['interval']})"
         published = _published_for(name, result["published"])
@@ -149,6 +152,11 @@ def summary(result: Mapping[str, Any], options: ReportOptions) -> str:
     for kind in ("missing", "broken"):
         lines += _listed(kind, result[kind])
     return "\n".join(lines)
+
+
+def _random_weights(job: Mapping[str, Any]) -> bool:
+    archive = job.get("model", {}).get("archive", {})
+    return bool(archive.get("weights", {}).get("kind") == "random")
 
 
 def _metrics(sampled: Sampled, classes: int, options: ReportOptions) -> dict[str, Any]:

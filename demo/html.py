@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from video_action_client import Prediction, ScoredLabel, Segment, Timeline
-from video_action_client.text import clock, sampling_text, timing_text, video_text
+from video_action_client.text import RANDOM_WEIGHTS, clock, sampling_text, timing_text, video_text
 
 Answer = Prediction | Timeline
 
@@ -63,7 +63,8 @@ def facts(answer: Answer) -> str:
     }
     rows |= {f"Note {index}": text for index, text in enumerate(answer.video.warnings, start=1)}
     cells = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows.items())
-    return panel("How they came about", f'<dl class="va-facts">{cells}</dl>')
+    warning = error(RANDOM_WEIGHTS) if answer.weights == "random" else ""
+    return warning + panel("How they came about", f'<dl class="va-facts">{cells}</dl>')
 
 
 def panel(title: str, content: str) -> str:

@@ -240,6 +240,7 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
                 model=self.model_name,
                 version=self.model_version,
                 spec=self.classifier.spec,
+                weights=self.classifier.archive.weights.kind,
             )
         except Exception as error:  # noqa: BLE001  as above
             return failure_of(error)

@@ -11,10 +11,11 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from handlers import __version__
 from handlers.errors import REQUEST_ERRORS
+from handlers.model.archive_info import WeightsKind
 from handlers.request.options import OPTIONS, OptionSpec
 from handlers.request.payloads import VIDEO_FIELDS
 from handlers.request.wire import MAX_ID_CHARS, OIP_OUTPUT
@@ -238,6 +239,7 @@ def _answer_schemas() -> Json:
     full = {
         "model": string,
         "version": string,
+        "weights": {"type": "string", "enum": list(get_args(WeightsKind)), "description": "random: for tests"},
         "predictions": _schema_ref("List"),
         "clips": _array(_schema_ref("Clip")),
         "timeline": _array(_schema_ref("Clip")),
@@ -260,7 +262,7 @@ def _answer_schemas() -> Json:
         "List": _array(_object({"label": string, "score": score, "class_id": integer})),
         "Clip": _object({**span, "predictions": _schema_ref("List")}),
         "Full": {
-            **_object(full, optional=("clips", "timeline", "segments")),
+            **_object(full, optional=("weights", "clips", "timeline", "segments")),
             "description": "With stride_sec, timeline and segments take the place of clips.",
         },
         "Answer": answer,

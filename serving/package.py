@@ -141,7 +141,8 @@ def _with_settings(options: PackageOptions) -> PackageOptions:
     chosen = replace(options, runtime=sources["runtime"], precision=sources["precision"])
     # Most mistakes are in the text alone: found here, before weights are read and a model is converted.
     head = options.settings.get("handler.head", get_spec(options.spec).head)
-    _checked_settings(chosen, name=options.spec, spec=options.spec, head=head)
+    light = chosen.runtime in ("auto", "openvino") and not has_gpu_driver()
+    _checked_settings(chosen, name=options.spec, spec=options.spec, head=head, light_workers=light)
     return chosen
 
 

@@ -144,6 +144,8 @@ class Prediction:
     sampling: EffectiveSampling
     timing: Timing
     answer: Json = field(repr=False, compare=False)
+    weights: str | None = None
+    """Kind of the model's weights: published, checkpoint, bundled or random; None where an older archive answered."""
 
     @property
     def top(self) -> ScoredLabel:
@@ -182,6 +184,8 @@ class Timeline:
     sampling: EffectiveSampling
     timing: Timing
     answer: Json = field(repr=False, compare=False)
+    weights: str | None = None
+    """Kind of the model's weights: published, checkpoint, bundled or random; None where an older archive answered."""
 
     @property
     def top(self) -> ScoredLabel:
@@ -281,6 +285,7 @@ def _common(entry: Json) -> dict[str, Any]:
         "sampling": EffectiveSampling.from_json(entry["sampling"]),
         "timing": Timing.from_json(entry["timing_ms"]),
         "answer": entry,
+        "weights": None if entry.get("weights") is None else str(entry["weights"]),
     }
 
 

@@ -10,6 +10,7 @@ from .results import EffectiveSampling, ModelInfo, Prediction, ScoredLabel, Segm
 _LABEL_CHARS = 34
 _BAR_CHARS = 24
 _TIMELINE_CHARS = 40
+RANDOM_WEIGHTS = "RANDOM WEIGHTS: the labels and scores mean nothing"
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
@@ -17,6 +18,7 @@ def prediction_lines(name: str, prediction: Prediction, *, plain: bool = False) 
     """A video's name, then its labels with bars, then what the server did."""
     return [
         name,
+        *random_weights_lines(prediction.weights),
         *label_lines(prediction.predictions, plain=plain),
         f"  {_provenance(prediction.model, prediction.version, prediction.video, prediction.sampling)}",
         f"  {timing_text(prediction.timing)}",
@@ -28,6 +30,7 @@ def timeline_lines(name: str, timeline: Timeline, *, plain: bool = False) -> lis
     """A video's name, its segments drawn to scale, then its labels over all windows."""
     return [
         name,
+        *random_weights_lines(timeline.weights),
         *segment_lines(timeline.segments, plain=plain),
         f"  over the whole ({len(timeline.windows)} window{'s' if len(timeline.windows) != 1 else ''}):",
         *label_lines(timeline.predictions, plain=plain),
@@ -35,6 +38,11 @@ def timeline_lines(name: str, timeline: Timeline, *, plain: bool = False) -> lis
         f"  {timing_text(timeline.timing)}",
         *(f"  Note: {warning}" for warning in timeline.video.warnings),
     ]
+
+
+def random_weights_lines(weights: str | None) -> list[str]:
+    """The warning of a model whose weights are random; no line for any other."""
+    return [f"  {RANDOM_WEIGHTS}"] if weights == "random" else []
 
 
 def label_lines(labels: Sequence[ScoredLabel], *, plain: bool = False) -> list[str]:

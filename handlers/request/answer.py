@@ -75,15 +75,22 @@ def render(
     model: str,
     version: str,
     spec: ModelSpec,
+    weights: str | None = None,
 ) -> dict[str, Any] | list[dict[str, Any]]:
-    """The answer to one request, ready for JSON, in the format that it asks for."""
+    """The answer to one request, ready for JSON, in the format that it asks for.
+
+    `weights` is the kind of the archive's weights, so that an answer of random ones can be told; None leaves it out.
+    """
     predictions = ranked(aggregate(scores, options.average), options.top_k, labels)
     if options.format == "dict":
         return {entry["label"]: entry["score"] for entry in predictions}
     if options.format == "list":
         return predictions
     windows = [window_entry(window, options, labels) for window in scores.windows]
-    answer: dict[str, Any] = {"model": model, "version": version, "predictions": predictions}
+    answer: dict[str, Any] = {"model": model, "version": version}
+    if weights is not None:
+        answer["weights"] = weights
+    answer["predictions"] = predictions
     if options.sampling.stride_sec is None:
         answer["clips"] = windows
     else:

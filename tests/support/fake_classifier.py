@@ -14,8 +14,10 @@ import numpy as np
 from ts.context import RequestProcessor
 from ts.protocol.otf_message_handler import create_predict_response
 
+from handlers import __version__
 from handlers.config import HandlerConfig
 from handlers.errors import DecodeTimeout, RequestError
+from handlers.model.archive_info import ArchiveInfo, WeightsInfo
 from handlers.request.answer import VideoScores, WindowScores
 from handlers.request.budgets import Budget
 from handlers.request.options import VideoRequest
@@ -40,6 +42,15 @@ class FakeClassifier:
     """VideoClassifier's interface; scores follow from the payload alone."""
 
     spec, labels, config = SPEC, LABELS, HandlerConfig(spec="x3d_xs")
+    archive = ArchiveInfo(
+        spec="x3d_xs",
+        name="clips",
+        version="2.0",
+        num_classes=3,
+        head=SPEC.head,
+        weights=WeightsInfo(kind="random", source=None, sha256="", seed=0),
+        package_version=__version__,
+    )
 
     def __init__(self, broken_step: str | None = None) -> None:
         self.broken_step = broken_step

@@ -12,7 +12,7 @@ from typing import Any, get_args
 from ..errors import ClientError
 from ..keys import Api
 from ..results import ModelInfo
-from ..text import models_table, table
+from ..text import models_table, random_weights_lines, table
 from ..upgrade import DRAIN_SEC
 from .connection import Client, Defaults, add_connection_arguments, advice, open_client
 
@@ -196,6 +196,9 @@ def description_lines(info: ModelInfo) -> list[str]:
     width = max(len(name) for name in facts)
     lines = [f"{name:<{width}}  {value}" for name, value in facts.items()]
     if info.metadata is not None:
+        weights = info.metadata.get("weights")
+        kind = weights.get("kind") if isinstance(weights, Mapping) else None
+        lines += [line.strip() for line in random_weights_lines(kind)]
         lines += ["", *metadata_lines(info.metadata)]
     workers = [(each.id, each.status, str(each.pid), "yes" if each.gpu else "no") for each in info.workers]
     return [*lines, "", *table(("WORKER", "STATUS", "PID", "GPU"), workers)]

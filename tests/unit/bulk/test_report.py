@@ -122,6 +122,15 @@ def test_summary_shows_the_published_figure_and_what_failed() -> None:
     assert "broken: 1: bad (UndecodableVideo)" in text
 
 
+def test_random_weights_are_said_and_have_no_published_figures() -> None:
+    job = {"model": {"archive": {"weights": {"kind": "random"}}}}
+    found = build_result(job, RECORDS, labels=LABELS, spec=SPEC, options=ReportOptions())
+    assert found["published"] == []
+    text = summary(found, ReportOptions())
+    assert "RANDOM WEIGHTS" in text
+    assert "published" not in text
+
+
 def test_plots_are_pictures(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     paths = write_plots(result(RECORDS), LABELS, tmp_path / "r.json")

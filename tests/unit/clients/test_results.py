@@ -14,6 +14,7 @@ from handlers.specs import get_spec
 from handlers.video.sampling import Sampling, VideoReport, Window
 from video_action_client import ModelInfo, Prediction, Segment, Timeline
 from video_action_client.errors import InvalidAnswer
+from video_action_client.text import RANDOM_WEIGHTS, prediction_lines, timeline_lines
 
 
 def rendered(sampling: Sampling) -> Any:
@@ -114,3 +115,14 @@ def test_a_model_is_ready_with_one_ready_worker() -> None:
     assert not ModelInfo.from_json({**entry, "workers": [worker]}, default=True).ready
     with pytest.raises(InvalidAnswer):
         ModelInfo.from_json({"modelName": "m"}, default=True)
+
+
+def test_random_weights_are_told_and_said(full_answer: dict[str, Any]) -> None:
+    assert Timeline.from_json(full_answer).weights is None
+    marked = {**full_answer, "weights": "random"}
+    prediction, timeline = Prediction.from_json(marked), Timeline.from_json(marked)
+    assert (prediction.weights, timeline.weights) == ("random", "random")
+    for lines in (prediction_lines("a.mp4", prediction), timeline_lines("a.mp4", timeline)):
+        assert lines[:2] == ["a.mp4", f"  {RANDOM_WEIGHTS}"]
+    trained = Prediction.from_json({**full_answer, "weights": "published"})
+    assert RANDOM_WEIGHTS not in "".join(prediction_lines("a.mp4", trained))

@@ -171,3 +171,9 @@ def test_clock(seconds: float, shown: str) -> None:
 def test_bar(share: float, drawn: str) -> None:
     assert text.bar(share, 4) == drawn
     assert text.bar(0.5, 4, plain=True) == "##.."
+
+
+def test_random_weights_are_an_alert(full_answer: dict[str, Any]) -> None:
+    assert "RANDOM WEIGHTS" not in html.facts(Timeline.from_json(full_answer))
+    shown = html.facts(Timeline.from_json({**full_answer, "weights": "random"}))
+    assert shown.startswith('<div class="va-error" role="alert">RANDOM WEIGHTS')

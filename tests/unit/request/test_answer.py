@@ -98,6 +98,18 @@ def test_dict_and_list() -> None:
     assert type(listed[0]["class_id"]) is int
 
 
+def test_full_tells_the_kind_of_the_weights() -> None:
+    given = scores(*TWO_VIEWS)
+    for form in ("full", "list", "dict"):
+        options = RequestOptions(sampling=Sampling(), format=form)
+        found: Any = render(given, options, LABELS, model="m", version="1.0", spec=SPEC, weights="random")
+        assert ("weights" in found) == (form == "full")
+    options = RequestOptions(sampling=Sampling(), format="full")
+    found = render(given, options, LABELS, model="m", version="1.0", spec=SPEC, weights="random")
+    assert list(found)[:4] == ["model", "version", "weights", "predictions"]
+    assert found["weights"] == "random"
+
+
 def test_full() -> None:
     found = answer(scores(*TWO_VIEWS), format="full", top_k=3)
     assert (found["model"], found["version"]) == ("m", "1.0")
