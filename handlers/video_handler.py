@@ -193,6 +193,7 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
             model=self.model_name,
             version=self.model_version,
             spec=self.classifier.spec,
+            weights=self.classifier.archive.weights.kind,
         )
 
     def _reply(self, row: Envelope, videos: Sequence[Outcome], lines: AnswerLines | None) -> Reply:

@@ -12,6 +12,7 @@ from .results import Clip, EffectiveSampling, Prediction, Segment, Timeline
 
 LINES_TYPE = "application/x-ndjson"
 
+_OF_THE_MODEL = ("model", "version", "weights", "sampling")
 _OF_THE_VIDEO = ("frames_decoded", "plan_fallback", "warnings")
 """What an end says of the video; in the format `full` it is among the rest that is known of it."""
 
@@ -79,7 +80,7 @@ def events_of_answer(answer: Mapping[str, Any]) -> Iterator[StreamEvent]:
     video, windows = answer["video"], answer["timeline" if "timeline" in answer else "clips"]
     start = {"event": "start", "video": video, "windows": len(windows)}
     gathered: dict[str, Any] = {}
-    yield _event({**start, **{name: answer[name] for name in ("model", "version", "sampling")}}, gathered)
+    yield _event({**start, **{name: answer[name] for name in _OF_THE_MODEL if name in answer}}, gathered)
     for index, window in enumerate(windows):
         yield _event({"event": "window", "index": index, **window}, gathered)
     for segment in answer.get("segments", ()):
@@ -96,7 +97,7 @@ def _event(content: dict[str, Any], gathered: dict[str, Any]) -> StreamEvent:
     if kind == "start":
         video = content["video"]
         timeline = content["sampling"]["stride_sec"] is not None
-        gathered.update({name: content[name] for name in ("model", "version", "sampling")}, video=dict(video))
+        gathered.update({name: content[name] for name in _OF_THE_MODEL if name in content}, video=dict(video))
         gathered.update({"timeline": [], "segments": []} if timeline else {"clips": []})
         return StreamStart(
             model=str(content["model"]),

@@ -49,9 +49,11 @@ class AnswerLines:
         model: str,
         version: str,
         spec: ModelSpec,
+        weights: str | None = None,
     ) -> None:
         self._send, self._options, self._labels = send, options, labels
-        self._model, self._version, self._spec = model, version, spec
+        self._spec = spec
+        self._named = {"model": model, "version": version} | ({} if weights is None else {"weights": weights})
         self._segments = SegmentMerger() if options.sampling.stride_sec is not None else None
         self._next = 0
 
@@ -101,8 +103,7 @@ class AnswerLines:
         video = video_entry(opened)
         return {
             "event": "start",
-            "model": self._model,
-            "version": self._version,
+            **self._named,
             "video": {name: value for name, value in video.items() if name not in _KNOWN_AT_THE_END},
             "sampling": sampling_entry(num_windows, opened.duration_sec, self._options, self._spec),
             "windows": num_windows,

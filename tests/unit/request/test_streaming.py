@@ -51,7 +51,7 @@ class Sent:
     def __init__(self, options: RequestOptions) -> None:
         self.lines: list[dict[str, Any]] = []
         self.options = options
-        self.answer = AnswerLines(self.take, options, LABELS, model="m", version="2.0", spec=SPEC)
+        self.answer = AnswerLines(self.take, options, LABELS, model="m", version="2.0", spec=SPEC, weights="random")
 
     def take(self, data: bytes) -> None:
         assert data.endswith(b"\n")
@@ -81,11 +81,14 @@ def test_the_lines_hold_the_full_answer(tops: list[int], stride_sec: float | Non
     assert reply.content_type == "application/x-ndjson"
     sent.take(reply.body)
 
-    full: Any = render(whole, sent.options, LABELS, model="m", version="2.0", spec=SPEC)
+    full: Any = render(whole, sent.options, LABELS, model="m", version="2.0", spec=SPEC, weights="random")
     (start,), (end,) = sent.of("start"), sent.of("end")
     assert sent.lines[0]["event"] == "start"
     assert sent.lines[-1]["event"] == "end"
-    assert (start["model"], start["version"], start["windows"]) == ("m", "2.0", len(tops))
+    assert start["windows"] == len(tops)
+    assert [start[name] for name in ("model", "version", "weights")] == [
+        full[name] for name in ("model", "version", "weights")
+    ]
     assert start["sampling"] == full["sampling"]
     late = {name: end[name] for name in ("frames_decoded", "plan_fallback", "warnings")}
     assert {**start["video"], **late} == full["video"]
