@@ -12,7 +12,9 @@ from handlers.errors import InvalidConfig
 from serving.model_config import model_config
 from serving.settings import check_fixed, check_server_settings, edited, flattened, given_settings
 
-TEXT = model_config(name="mine", spec="x3d_s", head="pytorchvideo", runtime="auto", precision="float32")
+TEXT = model_config(
+    name="mine", spec="x3d_s", head="pytorchvideo", runtime="auto", precision="float32", light_workers=False
+)
 
 
 def test_assignments_go_over_the_file(tmp_path: Path) -> None:
