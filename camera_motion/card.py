@@ -89,8 +89,8 @@ Directions follow the camera, so the picture's content moves the other way.
 ## Input
 
 As for `x3d_xs`: {spec.num_frames} frames picked uniformly from {spec.clip_duration_sec} s of video, scaled to
-{spec.short_side} pixels on the short side, the central {spec.crop_size} x {spec.crop_size} pixels, mean {spec.mean},
-deviation {spec.std}.
+{spec.short_side} pixels on the short side, the central {spec.crop_size} x {spec.crop_size} pixels, mean {spec.mean[0]},
+deviation {spec.std[0]}.
 
 ## What counts as which motion
 

@@ -171,7 +171,7 @@ def encoded_example(rng: np.random.Generator, textures: list[Texture], label: in
     """Through H.264 and the package's own resize and crop."""
     recording = encoded_video(rng, textures, label)
     frames, fps = decode(recording.video)
-    tensor = preprocess(frames, fps, spec) * spec.std + spec.mean
+    tensor = preprocess(frames, fps, spec) * spec.std[0] + spec.mean[0]
     picked = np.clip(tensor.transpose(1, 2, 3, 0) * 255 + 0.5, 0, 255).astype(np.uint8)
     times_sec = picked_indices(fps, spec, len(frames)) / fps
     return Example(picked, label, camera_steps(recording.path, times_sec))

@@ -8,7 +8,7 @@
     pipeline.py                requests -> scores, without TorchServe
     video_handler.py           the adapter to TorchServe; the entry files name it for each family of models
     torch_stand_in.py          what workers that need no torch import under its name
-    errors.py specs.py limits.py config.py   the vocabulary that all of them share
+    errors.py specs/ limits.py config.py     the vocabulary that all of them share
 
 Data flows one way: row -> options -> windows -> frames -> views -> logits -> scores -> JSON.
 """

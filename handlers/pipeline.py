@@ -216,6 +216,11 @@ def create_decoder(
     workers = config.decode_processes or min(cores(), videos_at_once or cores())
     formats = formats_of(config.codecs, ())  # where no process is confined
     if config.decoder == "encoded_video":
+        if not spec.follows_recipe:
+            raise InvalidConfig(
+                f"decoder: encoded_video is PyTorchVideo's recipe, and {spec.name} has preprocessing of its own; "
+                "use decoder: sampled"
+            )
         from handlers.video.recipe import EncodedVideoReader  # pytorchvideo's data package is slow to import
 
         return ThreadDecodeService(
@@ -247,4 +252,6 @@ def _empty(shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 def _pack(spec: ModelSpec, views: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    if spec.layout == "NT3SS":
+        return [np.ascontiguousarray(views.transpose(0, 2, 1, 3, 4))]
     return [views] if spec.alpha is None else pack_pathways(views, spec.alpha)

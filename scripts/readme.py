@@ -39,7 +39,7 @@ def _row(spec: ModelSpec) -> str:
         "" if published.top5 is None else f"{published.top5:.2f}",
         published.views,
         f"{published.params_m:.2f}",
-        f"{published.flops_g:.2f}",
+        "" if published.flops_g is None else f"{published.flops_g:.2f}",
     ]
     return f"| {' | '.join(cells)} |"
 

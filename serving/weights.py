@@ -16,7 +16,7 @@ import torch
 from handlers.errors import InvalidCheckpoint
 from handlers.model.archive_info import WeightsInfo
 from handlers.model.checkpoints import read_checkpoint
-from handlers.model.network import expected_shapes
+from handlers.model.network import build_model, expected_shapes
 from handlers.specs import Head, ModelSpec
 from serving.download import DownloadError, check_hash, sha256_of
 from serving.weights_cache import cached
@@ -28,6 +28,7 @@ WEIGHTS_FOLDER = Path(__file__).resolve().parent.parent / "weights"
 # classifier's: answers then depend on the video, and are neither flat nor saturated, as a trained network's are not.
 _CONVOLUTION_GAIN = 2.0
 _CLASSIFIER_GAIN = 0.05
+_TRANSFORMER_CLASSIFIER_GAIN = 2.0  # behind a layer normalisation, whose outputs are of size 1
 _BLOCK = re.compile(r"(.+\.res_blocks)\.(\d+)\..+")
 
 
@@ -94,9 +95,12 @@ def random_weights(spec: ModelSpec, *, num_classes: int, seed: int) -> WeightsSo
     blocks_per_stage = Counter(
         stage for stage, _ in {match.groups() for match in map(_BLOCK.fullmatch, shapes) if match}
     )
-    state_dict = {}
+    state_dict = dict(_tables(spec, num_classes))
     for key, shape in shapes.items():
-        value = _random_tensor(key, tuple(shape), seed)
+        if key in state_dict:
+            continue
+        gain = _classifier_gain(spec) if key == f"{spec.classifier}.weight" else _CONVOLUTION_GAIN
+        value = _random_tensor(key, tuple(shape), seed, gain)
         if key.endswith(".norm_c.weight") and (block := _BLOCK.fullmatch(key)):
             # Every block adds to its stage's activations; so the sum stays in scale however many blocks there are.
             value /= math.sqrt(blocks_per_stage[block[1]])
@@ -105,7 +109,20 @@ def random_weights(spec: ModelSpec, *, num_classes: int, seed: int) -> WeightsSo
     return WeightsSource(state_dict=state_dict, head=spec.head, num_classes=num_classes, info=info)
 
 
-def _random_tensor(key: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
+def _classifier_gain(spec: ModelSpec) -> float:
+    model = getattr(spec.architecture, "model", "")
+    return _TRANSFORMER_CLASSIFIER_GAIN if model.startswith(("mvit", "swin")) else _CLASSIFIER_GAIN
+
+
+def _tables(spec: ModelSpec, num_classes: int) -> Mapping[str, torch.Tensor]:
+    """The entries of the state dict that are no weights but follow from the architecture: Swin's tables of offsets."""
+    if spec.family != "torchvision":
+        return {}
+    entries = build_model(spec, num_classes=num_classes, head=spec.head).state_dict()
+    return {key: value for key, value in entries.items() if key.endswith(".relative_position_index")}
+
+
+def _random_tensor(key: str, shape: tuple[int, ...], seed: int, gain: float) -> torch.Tensor:
     if key.endswith("num_batches_tracked"):
         return torch.zeros(shape, dtype=torch.int64)
     # One generator per key: a tensor does not change when another one is added, or the order of keys does.
@@ -113,7 +130,6 @@ def _random_tensor(key: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
     if key.endswith("running_var"):
         value = rng.uniform(0.5, 1.5, shape)
     elif len(shape) > 1:
-        gain = _CLASSIFIER_GAIN if key.endswith(".proj.weight") else _CONVOLUTION_GAIN
         value = rng.normal(0.0, math.sqrt(gain / math.prod(shape[1:])), shape)
     elif key.endswith("weight"):
         value = rng.uniform(0.8, 1.2, shape)

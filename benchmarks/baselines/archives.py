@@ -88,8 +88,8 @@ def recipe(info: ArchiveInfo) -> dict[str, Any]:
         "num_frames": spec.num_frames,
         "sampling_rate": spec.sampling_rate,
         "frames_per_second": spec.frames_per_second,
-        "mean": spec.mean,
-        "std": spec.std,
+        "mean": list(spec.mean),
+        "std": list(spec.std),
         "alpha": spec.alpha,
     }
 

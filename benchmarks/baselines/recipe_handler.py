@@ -48,7 +48,7 @@ class RecipeHandler:
         self._model.load_state_dict(load_file(folder / "weights.safetensors"))
         self._model = self._model.eval()
         self._labels: dict[str, str] = json.loads((folder / "index_to_name.json").read_text(encoding="utf-8"))
-        mean, std = [recipe["mean"]] * 3, [recipe["std"]] * 3
+        mean, std = recipe["mean"], recipe["std"]
         self._transform = ApplyTransformToKey(
             key="video",
             transform=Compose(

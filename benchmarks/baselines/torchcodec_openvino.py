@@ -73,7 +73,7 @@ class TorchcodecOpenVino:
         spec = self._spec
         size = list(scaled_size(clip.shape[2], clip.shape[3], spec.short_side))
         small = functional.center_crop(functional.resize(clip, size, antialias=False), [spec.crop_size] * 2)
-        scaled = small.float().mul_(1 / (255 * spec.std)).sub_(spec.mean / spec.std)
+        scaled = small.float().mul_(1 / (255 * spec.std[0])).sub_(spec.mean[0] / spec.std[0])
         view = scaled.transpose(0, 1)[None].contiguous()
         if spec.alpha is None:
             return [view]

@@ -23,6 +23,7 @@ from handlers.decode.service import DecodeJob, Wakeup
 from handlers.errors import InternalError, SetupError
 from handlers.limits import Limits
 from handlers.specs import ModelSpec
+from handlers.specs.spec_json import spec_to_json
 from handlers.video.codecs import formats_of
 from handlers.video.sampling import Sampling
 
@@ -59,7 +60,7 @@ class ProcessDecodeService:
         self.wakeup = Wakeup()
         self._cores, self._others_busy = cores or processes, others_busy
         settings = {
-            "spec": spec.name,
+            "spec": spec_to_json(spec),
             "limits": dataclasses.asdict(limits),
             "autorotate": autorotate,
             "capped": capped,

@@ -29,7 +29,9 @@ class RunningJob:
 
     def __init__(self, job: DecodeJob, spec: ModelSpec, limits: Limits) -> None:
         self.job, self._limits = job, limits
-        self._clip_sec = spec.clip_duration_sec
+        # A model of whole videos gets windows of any length, but for a timeline.
+        any_length = spec.temporal == "whole_video" and job.sampling.stride_sec is None
+        self._clip_sec = limits.max_video_sec if any_length else spec.clip_duration_sec
         self._seen: set[int] = set()
         self.waited_sec = 0.0
 

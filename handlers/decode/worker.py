@@ -36,7 +36,8 @@ from handlers.decode.messages import (
 from handlers.decode.shared_slots import Slots
 from handlers.errors import RequestError
 from handlers.limits import Limits
-from handlers.specs import ModelSpec, get_spec
+from handlers.specs import ModelSpec
+from handlers.specs.spec_json import spec_from_json
 from handlers.video.codecs import Formats, formats_of
 from handlers.video.ffmpeg import cap_allocations, import_lazy_parts
 from handlers.video.refusals import refused
@@ -155,7 +156,7 @@ def main() -> None:
     """Entry point; arguments: the descriptors of pipe, payload and slots, then the settings as JSON."""
     pipe, payload_file, slots_file = (int(text) for text in sys.argv[1:4])
     settings = json.loads(sys.argv[4])
-    spec, limits = get_spec(settings["spec"]), Limits(**settings["limits"])
+    spec, limits = spec_from_json(settings["spec"]), Limits(**settings["limits"])
     slots = Slots(slots_file, spec)
     _warm_up(spec, limits)
     _confine(limits, capped=bool(settings["capped"]))

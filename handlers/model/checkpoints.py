@@ -1,10 +1,12 @@
 """Checkpoint files of three ecosystems -> one canonical state dict: pytorchvideo's own keys, float32.
 
-Recognised by keys that only one ecosystem has, not by file names:
+X3D, Slow and SlowFast are recognised by keys that only one ecosystem has, not by file names:
 
     pytorchvideo   {"model_state": ...}     blocks.0. ...                  X3D, Slow, SlowFast
     mmaction2      {"state_dict": ...}      backbone.conv1_s.conv ...      X3D
     pyslowfast     {"model_state": ...}     s1.pathway0_stem ...           X3D, Slow, SlowFast
+
+Models of the other families come from one library each, whose keys they keep.
 
 Files are read with `torch.load(weights_only=True)` or as safetensors, so no code in them runs. Whatever does not fit is
 refused, never skipped: a half-loaded model would give answers, but wrong ones.
@@ -23,6 +25,7 @@ import torch
 
 from handlers.errors import InvalidCheckpoint
 from handlers.model.checkpoint_file import read_safetensors, read_torch_file, without_prefix
+from handlers.model.dialect_keys import RENAME
 from handlers.model.network import check_state_dict, expected_shapes
 from handlers.specs import Family, Head, ModelSpec
 
@@ -31,6 +34,7 @@ HEAD_METADATA_KEY = "head"
 
 # DistributedDataParallel, torch.compile, and names that a LightningModule or one's own model gives its network.
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.")
+_INTEGERS = (".num_batches_tracked", ".relative_position_index")  # counters, and Swin's table of offsets
 _CLASSIFIER = re.compile(r"blocks\.[56]\.proj\.weight")
 
 
@@ -61,6 +65,8 @@ _LAYOUTS = (
     _Layout("pyslowfast", "x3d", "s1.pathway0_stem.conv_xy.weight"),
     _Layout("pyslowfast", "slow", "s1.pathway0_stem.conv.weight"),
 )
+
+_SHARED_FAMILIES = {layout.family for layout in _LAYOUTS}
 
 
 def read_checkpoint(
@@ -96,17 +102,17 @@ def canonical_checkpoint(
     `noted_head` is what a canonical file says about its own head; without it the layout's head is taken.
     """
     entries = _unwrapped(entries)
-    layout = _layout_of(entries, origin)
+    layout = _layout_of(entries, spec, origin)
     if layout.family != spec.family:
         raise InvalidCheckpoint(
             f"{origin} holds a {layout.family} model ({layout.dialect} layout), but {spec.name} is {spec.family}"
         )
-    state_dict = {_RENAME[layout.dialect](key, layout.family): value for key, value in entries.items()}
+    state_dict = {RENAME[layout.dialect](key, layout.family): value for key, value in entries.items()}
     if len(state_dict) != len(entries):
         raise InvalidCheckpoint(f"{origin} names the same weights twice")
     head = layout.dialect if noted_head is None else _checked_head(noted_head, origin)
-    classifier = next((value for key, value in state_dict.items() if _CLASSIFIER.fullmatch(key)), None)
-    if classifier is None or classifier.ndim != 2:
+    classifier = state_dict.get(f"{spec.classifier}.weight")
+    if classifier is None or classifier.ndim < 2:
         raise InvalidCheckpoint(f"{origin} has no classifier: {spec.name} needs a whole model, not a backbone alone")
     num_classes = int(classifier.shape[0])
     state_dict = _completed(state_dict, spec, num_classes=num_classes, head=head)
@@ -129,7 +135,9 @@ def _unwrapped(entries: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor
     return entries
 
 
-def _layout_of(entries: Mapping[str, torch.Tensor], origin: str) -> _Layout:
+def _layout_of(entries: Mapping[str, torch.Tensor], spec: ModelSpec, origin: str) -> _Layout:
+    if spec.family not in _SHARED_FAMILIES:
+        return _Layout(spec.head, spec.family, "")
     for layout in _LAYOUTS:
         if layout.tell_tale in entries:
             return layout
@@ -161,7 +169,7 @@ def _completed(
 
 
 def _float32(key: str, value: torch.Tensor, origin: str) -> torch.Tensor:
-    if key.endswith(".num_batches_tracked"):
+    if key.endswith(_INTEGERS):
         return value.to(torch.int64)
     if not value.is_floating_point():
         raise InvalidCheckpoint(f"{origin}: {key} is {value.dtype}, weights must be floating point")
@@ -169,106 +177,3 @@ def _float32(key: str, value: torch.Tensor, origin: str) -> torch.Tensor:
     if not bool(torch.isfinite(value).all()):
         raise InvalidCheckpoint(f"{origin}: {key} holds values that are not finite")
     return value
-
-
-def _keep(key: str, family: Family) -> str:
-    return key
-
-
-_MMACTION2_UNITS = MappingProxyType(
-    {
-        "downsample.conv": "branch1_conv",
-        "downsample.bn": "branch1_norm",
-        "conv1.conv": "branch2.conv_a",
-        "conv1.bn": "branch2.norm_a",
-        "conv2.conv": "branch2.conv_b",
-        "conv2.bn": "branch2.norm_b.0",
-        "se_module.fc1": "branch2.norm_b.1.block.0",
-        "se_module.fc2": "branch2.norm_b.1.block.2",
-        "conv3.conv": "branch2.conv_c",
-        "conv3.bn": "branch2.norm_c",
-    }
-)
-_MMACTION2_ENDS = MappingProxyType(
-    {
-        # pytorchvideo's stem names are swapped: its conv_t is the spatial convolution.
-        "backbone.conv1_s.conv": "blocks.0.conv.conv_t",
-        "backbone.conv1_t.conv": "blocks.0.conv.conv_xy",
-        "backbone.conv1_t.bn": "blocks.0.norm",
-        "backbone.conv5.conv": "blocks.5.pool.pre_conv",
-        "backbone.conv5.bn": "blocks.5.pool.pre_norm",
-        "cls_head.fc1": "blocks.5.pool.post_conv",
-        "cls_head.fc2": "blocks.5.proj",
-    }
-)
-
-
-def _from_mmaction2(key: str, family: Family) -> str:
-    """MMAction2's key -> canonical; an unknown key is returned unchanged, and then refused as left over."""
-    module, _, leaf = key.rpartition(".")
-    if module in _MMACTION2_ENDS:
-        return f"{_MMACTION2_ENDS[module]}.{leaf}"
-    block = re.fullmatch(r"backbone\.layer(\d)\.(\d+)\.(.+)", module)
-    if block is None or block[3] not in _MMACTION2_UNITS:
-        return key
-    return f"blocks.{block[1]}.res_blocks.{block[2]}.{_MMACTION2_UNITS[block[3]]}.{leaf}"
-
-
-_PYSLOWFAST_UNITS = MappingProxyType(
-    {
-        "branch1": "branch1_conv",
-        "branch1_bn": "branch1_norm",
-        "branch2.a": "branch2.conv_a",
-        "branch2.a_bn": "branch2.norm_a",
-        "branch2.b": "branch2.conv_b",
-        "branch2.b_bn": "branch2.norm_b",
-        "branch2.se.fc1": "branch2.norm_b.1.block.0",
-        "branch2.se.fc2": "branch2.norm_b.1.block.2",
-        "branch2.c": "branch2.conv_c",
-        "branch2.c_bn": "branch2.norm_c",
-    }
-)
-_PYSLOWFAST_STEM = MappingProxyType(
-    {
-        "x3d": {"conv_xy": "conv.conv_t", "conv": "conv.conv_xy", "bn": "norm"},
-        "slow": {"conv": "conv", "bn": "norm"},
-        "slowfast": {"conv": "conv", "bn": "norm"},
-    }
-)
-_PYSLOWFAST_HEAD = MappingProxyType(
-    {
-        "x3d": {
-            "conv_5": "5.pool.pre_conv",
-            "conv_5_bn": "5.pool.pre_norm",
-            "lin_5": "5.pool.post_conv",
-            "projection": "5.proj",
-        },
-        "slow": {"projection": "5.proj"},
-        "slowfast": {"projection": "6.proj"},
-    }
-)
-
-
-def _from_pyslowfast(key: str, family: Family) -> str:
-    """PySlowFast's key -> canonical; an unknown key is returned unchanged, and then refused as left over."""
-    module, _, leaf = key.rpartition(".")
-    if (end := re.fullmatch(r"head\.(\w+)", module)) and end[1] in _PYSLOWFAST_HEAD[family]:
-        return f"blocks.{_PYSLOWFAST_HEAD[family][end[1]]}.{leaf}"
-    if fuse := re.fullmatch(r"s(\d)_fuse\.(conv_f2s|bn)", module):
-        unit = "conv_fast_to_slow" if fuse[2] == "conv_f2s" else "norm"
-        return f"blocks.{int(fuse[1]) - 1}.multipathway_fusion.{unit}.{leaf}"
-    stem = re.fullmatch(r"s1\.pathway(\d)_stem\.(\w+)", module)
-    if stem and stem[2] in _PYSLOWFAST_STEM[family]:
-        pathway = f"multipathway_blocks.{stem[1]}." if family == "slowfast" else ""
-        return f"blocks.0.{pathway}{_PYSLOWFAST_STEM[family][stem[2]]}.{leaf}"
-    block = re.fullmatch(r"s(\d)\.pathway(\d)_res(\d+)\.(.+)", module)
-    if block is None or block[4] not in _PYSLOWFAST_UNITS:
-        return key
-    pathway = f"multipathway_blocks.{block[2]}." if family == "slowfast" else ""
-    unit = _PYSLOWFAST_UNITS[block[4]]
-    if family == "x3d" and unit == "branch2.norm_b":
-        unit = "branch2.norm_b.0"  # X3D's is a Sequential of the normalisation and the squeeze-excitation
-    return f"blocks.{int(block[1]) - 1}.{pathway}res_blocks.{block[3]}.{unit}.{leaf}"
-
-
-_RENAME = MappingProxyType({"pytorchvideo": _keep, "mmaction2": _from_mmaction2, "pyslowfast": _from_pyslowfast})

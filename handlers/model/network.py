@@ -8,7 +8,9 @@ Three ecosystems share the backbones and differ at the end, so a checkpoint's he
 
 pytorchvideo 0.1.5 builds X3D with a Softmax in the head, which its own main branch dropped later
 (`head_activation=None`); with it a recipe that applies softmax itself would do so twice. It is dropped here too: all
-models return logits.
+models return logits. So it is with R(2+1)D's.
+
+Models beyond X3D, Slow and SlowFast have one head, that of the library that builds them, pytorchvideo or torchvision.
 """
 
 from __future__ import annotations
@@ -24,11 +26,18 @@ from safetensors.torch import load_file
 from torch import nn
 
 from handlers.errors import InvalidCheckpoint
-from handlers.specs import Head, ModelSpec, X3DArchitecture
+from handlers.specs import (
+    Head,
+    HubArchitecture,
+    ModelSpec,
+    TorchvisionArchitecture,
+    X3DArchitecture,
+)
 
 with warnings.catch_warnings():
     # pytorchvideo imports fvcore, which uses torch.jit.script; torch warns that this is deprecated.
     warnings.filterwarnings("ignore", message=r".*torch\.jit\.script", category=FutureWarning)
+    from pytorchvideo.models import hub
     from pytorchvideo.models.resnet import create_resnet
     from pytorchvideo.models.slowfast import create_slowfast
     from pytorchvideo.models.x3d import create_x3d
@@ -58,6 +67,8 @@ def build_model(spec: ModelSpec, *, num_classes: int, head: Head) -> nn.Module:
     """
     if head == "mmaction2" and spec.family != "x3d":
         raise InvalidCheckpoint(f"the mmaction2 head exists for X3D alone, got spec {spec.name} ({spec.family})")
+    if spec.family not in ("x3d", "slow", "slowfast") and head != spec.head:
+        raise InvalidCheckpoint(f"{spec.name} has the {spec.head} head alone, got {head}")
     model = _backbone(spec, num_classes)
     if spec.family == "x3d" and head != "pytorchvideo":
         # The other two normalise the very first shortcut (24 to 24 channels, stride 2); pytorchvideo does not.
@@ -84,6 +95,12 @@ def _backbone(spec: ModelSpec, num_classes: int) -> Any:  # pytorchvideo is unty
             head_activation=None,
             inner_act=nn.SiLU,
         )
+    if isinstance(architecture, HubArchitecture):
+        return _from_hub(architecture, num_classes)
+    if isinstance(architecture, TorchvisionArchitecture):
+        from torchvision.models import get_model  # a second of imports that the other models do without
+
+        return get_model(architecture.model, weights=None, num_classes=num_classes)
     if architecture.fusion_kernel_frames is None:
         return create_resnet(
             model_num_class=num_classes,
@@ -95,9 +112,25 @@ def _backbone(spec: ModelSpec, num_classes: int) -> Any:  # pytorchvideo is unty
         model_num_class=num_classes,
         model_depth=architecture.model_depth,
         slowfast_fusion_conv_kernel_size=(architecture.fusion_kernel_frames, 1, 1),
+        slowfast_fusion_conv_stride=(spec.alpha, 1, 1),
+        head_pool_kernel_sizes=((spec.num_frames // (spec.alpha or 1), 7, 7), (spec.num_frames, 7, 7)),
     )
     # By default the first block writes its outputs into the caller's list, so that a second call with it would fail.
     model.blocks[0].inplace = False
+    return model
+
+
+def _from_hub(architecture: HubArchitecture, num_classes: int) -> Any:
+    """pytorchvideo's own function of that name. Its transformers name the class count in another way."""
+    builder = getattr(hub, architecture.model)
+    if architecture.model.startswith("mvit"):
+        # Its layers ask a tensor for numbers while they are built, which one without values cannot give.
+        with torch.device("cpu"):
+            return builder(head_num_classes=num_classes)
+    arguments = {"head_activation": None} if architecture.model.startswith("r2plus1d") else {}
+    model = builder(model_num_class=num_classes, **arguments)
+    if architecture.model.startswith("slowfast"):
+        model.blocks[0].inplace = False
     return model
 
 

@@ -66,6 +66,8 @@ class FullDecode:
         """Each output frame's timestamp, in output order, until the windows' end; made up from the rate if missing."""
         file, limits, (first, end) = self._file, self._wanted.limits, self._wanted.bounds()
         most_inside = limits.max_frames_per_window * len(self._wanted.windows)
+        if self._wanted.spec.temporal == "whole_video":
+            most_inside = limits.max_packets
         step = Fraction(1) / (file.frame_rate * file.time_base)
         stamps: list[int | None] = []
         inside = past_end = 0

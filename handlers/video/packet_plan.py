@@ -2,7 +2,7 @@
 
 The frames are those of the documented recipe: EncodedVideo's `[ceil(start / time_base), ceil(end / time_base))` from
 the stream's start time, then UniformTemporalSubsample over the frames in it (pytorchvideo 0.1.5,
-`encoded_video_pyav.py`, `data/utils.py`). Both are known from timestamps alone.
+`encoded_video_pyav.py`, `data/utils.py`), or another of the rules in `temporal`. All are known from timestamps alone.
 
 Which packets have to be decoded, for a stream with two B-frames between its reference frames; `*` marks a wanted frame:
 
@@ -20,13 +20,17 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from handlers.video.sampling import Window
-from handlers.video.transforms import subsample_indices
+
+_LAST = 2**62  # after every timestamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,19 +102,27 @@ def window_bounds(window: Window, time_base: Fraction, origin: int) -> tuple[int
     A float divided by a Fraction is a float, a Fraction stays exact: which one comes in decides the last frame.
     """
     first = math.ceil(window.start_sec / time_base) + origin
-    return first, math.ceil(window.end_sec / time_base) + origin
+    return first, _LAST if window.open_end else math.ceil(window.end_sec / time_base) + origin
 
 
 def plan_clips(
-    windows: Sequence[tuple[int, Window]], shown: Sequence[int], *, time_base: Fraction, origin: int, num_frames: int
+    windows: Sequence[tuple[int, Window]],
+    shown: Sequence[int],
+    *,
+    time_base: Fraction,
+    origin: int,
+    pick: Callable[[int], NDArray[np.int64]],
 ) -> list[PlannedClip]:
-    """The clip of each (index, window); windows without a frame are left out. `shown`: sorted distinct timestamps."""
+    """The clip of each (index, window); windows without a frame are left out. `shown`: sorted distinct timestamps.
+
+    `pick` gives the positions, among so many frames in a window, of those that the clip takes.
+    """
     clips = []
     for index, window in windows:
         first, end = window_bounds(window, time_base, origin)
         low, high = bisect_left(shown, max(first, origin)), bisect_left(shown, end)
         if high > low:
-            picks = tuple(shown[low + int(pick)] for pick in subsample_indices(high - low, num_frames))
+            picks = tuple(shown[low + int(position)] for position in pick(high - low))
             clips.append(PlannedClip(index, window, first, end, picks))
     return clips
 

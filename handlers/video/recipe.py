@@ -59,7 +59,7 @@ class EncodedVideoReader:
         return count
 
     def _spread_over(self, sampling: Sampling) -> Fraction | None:
-        return Fraction(self._video.duration) if needs_duration(sampling) else None
+        return Fraction(self._video.duration) if needs_duration(sampling, self._spec) else None
 
     def windows(self, sampling: Sampling) -> Iterator[WindowViews]:
         """Every window's views, in order; raises EmptyClip for one without frames."""
@@ -128,7 +128,7 @@ def transform_clip(clip: torch.Tensor, spec: ModelSpec, *, num_crops: int = 1) -
     classes = _transform_classes()
     clip = classes.subsample(spec.num_frames)(clip)
     clip = clip / 255.0
-    clip = classes.normalize([spec.mean] * 3, [spec.std] * 3)(clip)
+    clip = classes.normalize(list(spec.mean), list(spec.std))(clip)
     clip = classes.short_side_scale(size=spec.short_side)(clip)
     if num_crops == 1:
         crops = [classes.center_crop((spec.crop_size, spec.crop_size))(clip)]

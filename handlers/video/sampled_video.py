@@ -84,7 +84,7 @@ class SampledVideo:
             return self._counted[1]
         self._duration = self.file.header_duration() or self.file.container_duration()
         self._check_length(self._duration)
-        self._spread_over = self._sampling_duration() if needs_duration(sampling) else None
+        self._spread_over = self._sampling_duration() if needs_duration(sampling, self._spec) else None
         self._check_length(self._spread_over)
         self._duration = self._duration or self._spread_over
         wanted = count_windows(sampling, self._spec, self._spread_over)

@@ -26,11 +26,12 @@ class Window:
     """One clip's time span `[start_sec, end_sec)`, seconds from the stream's first timestamp.
 
     Floats where the recipe passes floats, Fractions where pytorchvideo's samplers do: rounding to
-    timestamps differs.
+    timestamps differs. `open_end`: frames after `end_sec` belong to it as well, up to the end of the video.
     """
 
     start_sec: float | Fraction
     end_sec: float | Fraction
+    open_end: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,10 @@ linear in the pixels and bilinear interpolation's weights sum to 1, so the order
 float rounding. Here only the pixels under the crop are read, straight from uint8, and the normalisation is folded into
 the interpolation's weights: the same tensors to 1e-4 at a small part of the cost.
 
+Where the original resizes uint8 pictures (`resize_as: torchvision`), it computes in float32 and rounds to whole
+numbers. So it is here, and values half-way between two whole numbers are computed again in its own order, so that they
+are rounded to the same side. Resizing with antialias is in `antialias`.
+
 A pixel has four bytes, so that it is gathered as one number; what the fourth holds does not matter.
 """
 
@@ -25,6 +29,7 @@ Pathways = Sequence[FloatArray]
 """The model's inputs, (N, 3, T, S, S) each: one array, or for SlowFast slow, then fast."""
 
 _PIXEL_BYTES = 4
+_NEAR_TIE = np.float32(1e-3)  # of a pixel value; float32 errs by less than 1e-4 there
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +62,25 @@ class _Box(NamedTuple):
 
 
 class _Region(NamedTuple):
-    """What is computed at once: pixel offsets of the four taps and their weights, (4, H, W) each, and the crops that
-    are cut from it: each one's number and (top, left) inside."""
+    """What is computed at once: pixel offsets of the four taps and, for each channel of the model, their weights,
+    (4, H, W) each; the weights along each axis, (H, 1) and (1, W), of the second tap; and the crops that are cut from
+    it: each one's number and (top, left) inside."""
 
     offsets: NDArray[np.int64]
-    weights: FloatArray
+    weights: tuple[FloatArray, FloatArray, FloatArray]
+    axes: tuple[FloatArray, FloatArray]
     crops: tuple[tuple[int, int, int], ...]
+
+
+def resized(spec: ModelSpec, height: int, width: int) -> tuple[int, int]:
+    """(height, width) of a frame of that size after the spec's resize."""
+    if spec.exact_size is not None:
+        return spec.exact_size
+    if spec.resize_as == "pytorchvideo":
+        return scaled_size(height, width, spec.short_side)
+    # torchvision 0.29.1, `functional._compute_resized_image_output_size`
+    long_side = int(spec.short_side * max(height, width) / min(height, width))
+    return (long_side, spec.short_side) if width <= height else (spec.short_side, long_side)
 
 
 def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
@@ -85,6 +103,21 @@ def crop_origins(height: int, width: int, size: int, num_crops: int) -> list[tup
     return [(top, 0), (top, left), (top, width - size)]
 
 
+class Normalisation(NamedTuple):
+    """`pixel * gain - shift` of each channel of the model, and the slice that puts R, G, B, A in its order."""
+
+    gains: tuple[np.float32, np.float32, np.float32]
+    shifts: tuple[np.float32, np.float32, np.float32]
+    channels: slice
+
+    @classmethod
+    def of(cls, spec: ModelSpec) -> Normalisation:
+        red, green, blue = (np.float32(1.0 / (255.0 * std)) for std in spec.std)
+        first, second, third = (np.float32(mean / std) for mean, std in zip(spec.mean, spec.std, strict=True))
+        channels = slice(0, 3) if spec.channel_order == "rgb" else slice(2, None, -1)
+        return cls((red, green, blue), (first, second, third), channels)
+
+
 class FrameTransform:
     """The transform of every frame of one size; index tables are made once and used for each frame.
 
@@ -104,12 +137,12 @@ class FrameTransform:
     ) -> None:
         self._row_pixels = width if row_bytes is None else row_bytes // _PIXEL_BYTES
         shown = (width, height) if orientation.transpose else (height, width)
-        scaled = scaled_size(*shown, spec.short_side)
-        self._shift = np.float32(spec.mean / spec.std)
-        gain = np.float32(1.0 / (255.0 * spec.std))
+        scaled = resized(spec, *shown)
+        self._norm = Normalisation.of(spec)
+        self._rounds = spec.resize_as == "torchvision"
         self._size = spec.crop_size
         self._regions = [
-            self._region(shown, scaled, box, crops, gain, orientation)
+            self._region(shown, scaled, box, crops, orientation)
             for box, crops in _boxes(crop_origins(*scaled, spec.crop_size, num_crops), spec.crop_size)
         ]
 
@@ -119,11 +152,10 @@ class FrameTransform:
         scaled: tuple[int, int],
         box: _Box,
         crops: tuple[tuple[int, int, int], ...],
-        gain: np.float32,
         orientation: Orientation,
     ) -> _Region:
-        rows = _taps(shown[0], scaled[0], box.top, box.height)
-        cols = _taps(shown[1], scaled[1], box.left, box.width)
+        rows = _taps(shown[0], scaled[0], box.top, box.height, fused=self._rounds)
+        cols = _taps(shown[1], scaled[1], box.left, box.width, fused=self._rounds)
         y_flip, x_flip = orientation.flip_y, orientation.flip_x
         if orientation.transpose:  # the shown row is a stored column
             y_flip, x_flip = x_flip, y_flip
@@ -136,21 +168,50 @@ class FrameTransform:
         ]
         wy, wx = rows.weight[:, None], cols.weight[None, :]
         one = np.float32(1)
-        weights = np.stack([(one - wy) * (one - wx), (one - wy) * wx, wy * (one - wx), wy * wx]) * gain
-        return _Region(np.stack(corners), weights.astype(np.float32), crops)
+        bilinear = np.stack([(one - wy) * (one - wx), (one - wy) * wx, wy * (one - wx), wy * wx])
+        # Normalisation is folded in, unless the pixels have to be rounded before it.
+        gains = (one, one, one) if self._rounds else self._norm.gains
+        scaled_weights = {gain: (bilinear * gain).astype(np.float32) for gain in gains}
+        first, second, third = (scaled_weights[gain] for gain in gains)
+        return _Region(np.stack(corners), (first, second, third), (wy, wx), crops)
 
     def apply(self, frame: NDArray[np.uint8], out: FloatArray) -> None:
         """Write the frame's crops into `out`, (num_crops, 3, S, S) float32, any strides."""
         pixels, size = frame.reshape(-1).view(np.uint32), self._size
         for region in self._regions:
             taps = pixels.take(region.offsets, mode="clip")
-            channels = taps.view(np.uint8).reshape(*taps.shape, _PIXEL_BYTES).transpose(3, 0, 1, 2)[:3]
+            channels = taps.view(np.uint8).reshape(*taps.shape, _PIXEL_BYTES).transpose(3, 0, 1, 2)[self._norm.channels]
             for channel, values in enumerate(np.ascontiguousarray(channels)):
-                total = region.weights[0] * values[0]
-                for weight, value in zip(region.weights[1:], values[1:], strict=True):
+                weights = region.weights[channel]
+                total = weights[0] * values[0]
+                for weight, value in zip(weights[1:], values[1:], strict=True):
                     total += weight * value
+                if self._rounds:
+                    total = _rounded(total, values, region.axes)
+                    total *= self._norm.gains[channel]
+                shift = self._norm.shifts[channel]
                 for crop, top, left in region.crops:
-                    np.subtract(total[top : top + size, left : left + size], self._shift, out=out[crop, channel])
+                    np.subtract(total[top : top + size, left : left + size], shift, out=out[crop, channel])
+
+
+def _rounded(total: FloatArray, values: NDArray[np.uint8], axes: tuple[FloatArray, FloatArray]) -> FloatArray:
+    """`total`, (H, W), to whole numbers; half to even, as torch rounds.
+
+    Near a half the last bits decide: there it is computed as torch's kernel does, along the rows first and with fused
+    multiplication and addition. A product of two float32 is exact in float64.
+    """
+    near = np.abs(total - np.floor(total) - np.float32(0.5)) < _NEAR_TIE
+    ys, xs = np.nonzero(near)
+    wy, wx = axes[0][ys, 0], axes[1][0, xs]
+    one = np.float32(1)
+    corners = values[:, ys, xs].astype(np.float32)
+
+    def fused(lower: FloatArray, upper: FloatArray, weight: FloatArray) -> FloatArray:
+        exact = lower.astype(np.float64) * (one - weight).astype(np.float64)
+        return (exact + (upper * weight).astype(np.float64)).astype(np.float32)
+
+    total[ys, xs] = fused(fused(corners[0], corners[1], wx), fused(corners[2], corners[3], wx), wy)
+    return np.rint(total, out=total)
 
 
 def with_alpha(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -167,14 +228,19 @@ def _boxes(origins: list[tuple[int, int]], size: int) -> list[tuple[_Box, tuple[
     return [(_Box(y, x, size, size), ((crop, 0, 0),)) for crop, (y, x) in enumerate(origins)]
 
 
-def _taps(size_in: int, size_out: int, start: int, count: int) -> _Axis:
+def _taps(size_in: int, size_out: int, start: int, count: int, *, fused: bool = False) -> _Axis:
     """Taps of `count` output pixels from `start`, align_corners=False, in float32 as torch computes them.
 
-    Source: torch's `area_pixel_compute_source_index`: scale * (i + 0.5) - 0.5, clamped at 0.
+    Source: torch's `area_pixel_compute_source_index`: scale * (i + 0.5) - 0.5, clamped at 0. `fused`: with one rounding
+    at the end, as compilers make it for the processors of today; it matters only before a rounding to whole numbers.
     """
     scale = np.float32(size_in) / np.float32(size_out)
     half = np.float32(0.5)
-    position = scale * (np.arange(start, start + count, dtype=np.float32) + half) - half
+    middle = np.arange(start, start + count, dtype=np.float32) + half
+    if fused:
+        position = (scale.astype(np.float64) * middle.astype(np.float64) - 0.5).astype(np.float32)
+    else:
+        position = scale * middle - half
     position = np.maximum(position, np.float32(0))
     lower = np.minimum(position.astype(np.int64), size_in - 1)
     weight = np.clip(position - lower.astype(np.float32), np.float32(0), np.float32(1))

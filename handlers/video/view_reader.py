@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from handlers.limits import Limits
 from handlers.specs import ModelSpec
+from handlers.video.antialias import AntialiasTransform
 from handlers.video.clip_events import ClipDone, ClipsPlanned, Event, PickedFrame
 from handlers.video.codecs import UNCONFINED, Formats
 from handlers.video.packet_plan import PlannedClip
@@ -143,7 +144,7 @@ class VideoReader:
 
         return allocate
 
-    def _transform(self, picture: Picture) -> FrameTransform:
+    def _transform(self, picture: Picture) -> FrameTransform | AntialiasTransform:
         size = (picture.height, picture.width, picture.row_bytes)
         return _frame_transform(self._spec, *size, self._num_crops, picture.orientation)
 
@@ -151,11 +152,10 @@ class VideoReader:
 @lru_cache(maxsize=_SIZES_KEPT)
 def _frame_transform(
     spec: ModelSpec, height: int, width: int, row_bytes: int, num_crops: int, orientation: Orientation
-) -> FrameTransform:
+) -> FrameTransform | AntialiasTransform:
     """For frames of that size; its tables take longer to make than a frame takes, and videos are of few sizes."""
-    return FrameTransform(
-        spec, height=height, width=width, row_bytes=row_bytes, num_crops=num_crops, orientation=orientation
-    )
+    kind = AntialiasTransform if spec.antialias else FrameTransform
+    return kind(spec, height=height, width=width, row_bytes=row_bytes, num_crops=num_crops, orientation=orientation)
 
 
 class IncompleteClip(RuntimeError):

@@ -10,6 +10,7 @@ from handlers.specs import ModelSpec
 from handlers.video.packet_plan import PlannedClip, plan_clips, window_bounds
 from handlers.video.refusals import refused
 from handlers.video.sampling import Window
+from handlers.video.temporal import clip_indices, stated_rate
 from handlers.video.video_file import VideoFile
 
 _SEEK_MARGIN = 1024  # timestamps; EncodedVideo seeks this far before the window
@@ -46,9 +47,16 @@ class WantedWindows:
         Raises VideoTooLong for a window of more frames than are allowed.
         """
         file, most = self.file, self.limits.max_frames_per_window
+        fps = stated_rate(file.frame_rate, shown, file.time_base)
         clips = plan_clips(
-            self.windows, shown, time_base=file.time_base, origin=file.origin, num_frames=self.spec.num_frames
+            self.windows,
+            shown,
+            time_base=file.time_base,
+            origin=file.origin,
+            pick=lambda frames: clip_indices(self.spec, frames, fps),
         )
+        if self.spec.temporal == "whole_video":
+            return tuple(clips)  # bounded by the limits on a whole video
         for clip in clips:
             frames = bisect_left(shown, clip.end) - bisect_left(shown, clip.first)
             if frames > most:

@@ -1,7 +1,8 @@
 """Which windows of a video are looked at. Exact arithmetic on times; no frames, no tensors.
 
 Sources: pytorchvideo 0.1.5, `data/clip_sampling.py` (ConstantClipsPerVideoSampler, UniformClipSampler) and the Torch
-Hub tutorial for the single clip.
+Hub tutorial for the single clip. A model of the rule `whole_video` looks at the whole part at once: several clips are
+parts of it of equal length, and only a timeline's windows have the spec's length.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from handlers.video.refusals import refused
 from handlers.video.sampling import Sampling, Window
 
 
-def needs_duration(sampling: Sampling) -> bool:
-    """Whether the windows depend on how long the video is; one clip at `start_sec` does not."""
-    return sampling.num_clips > 1 or sampling.stride_sec is not None
+def needs_duration(sampling: Sampling, spec: ModelSpec) -> bool:
+    """Whether the windows depend on how long the video is; one clip of the spec's length at `start_sec` does not."""
+    return sampling.num_clips > 1 or sampling.stride_sec is not None or spec.temporal == "whole_video"
 
 
 def count_windows(sampling: Sampling, spec: ModelSpec, duration_sec: Fraction | None) -> int:
@@ -38,6 +39,8 @@ def plan_windows(sampling: Sampling, spec: ModelSpec, duration_sec: Fraction | N
     """
     if sampling.stride_sec is not None:
         yield from _sliding(sampling, spec, duration_sec)
+    elif spec.temporal == "whole_video":
+        yield from _parts(sampling, duration_sec)
     elif sampling.num_clips == 1:
         end = sampling.start_sec + spec.clip_duration_sec
         yield Window(sampling.start_sec, end if sampling.end_sec is None else min(end, sampling.end_sec))
@@ -52,6 +55,17 @@ def _spread(sampling: Sampling, spec: ModelSpec, duration_sec: Fraction | None) 
     for index in range(sampling.num_clips):
         clip_start = start + step * index
         yield Window(clip_start, _cut(clip_start + clip, sampling))
+
+
+def _parts(sampling: Sampling, duration_sec: Fraction | None) -> Iterator[Window]:
+    """The part as `num_clips` windows in a row. The last frame of a video may be shown after the length that its header
+    states, so the window that ends with the video takes every frame to its end."""
+    start, end = _part(sampling, duration_sec)
+    step = (end - start) / sampling.num_clips
+    for index in range(sampling.num_clips):
+        is_last = index == sampling.num_clips - 1
+        to_the_end = is_last and (sampling.end_sec is None or _exact(sampling.end_sec) >= (duration_sec or 0))
+        yield Window(start + step * index, end if is_last else start + step * (index + 1), open_end=to_the_end)
 
 
 def _sliding(sampling: Sampling, spec: ModelSpec, duration_sec: Fraction | None) -> Iterator[Window]:

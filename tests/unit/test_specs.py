@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import pickle
+import re
 from dataclasses import FrozenInstanceError, replace
 from fractions import Fraction
 
@@ -11,10 +13,12 @@ import pytest
 import torch
 from fvcore.nn import FlopCountAnalysis
 from pytorchvideo.models import hub
+from torchvision.models import get_model_weights
 
 from handlers.errors import UnknownSpec
 from handlers.model.network import build_model
 from handlers.specs import SPECS, ModelSpec, get_spec
+from handlers.specs.spec_json import spec_from_json, spec_to_json
 
 # The documentation's own tables, written out a second time.
 DOCUMENTED = [
@@ -26,6 +30,13 @@ DOCUMENTED = [
     ("slow_r50", 8, 8, 256, 74.58, 91.63, 32.45, 54.52),
     ("slowfast_r50", 32, 2, 256, 76.94, 92.69, 34.57, 65.71),
     ("slowfast_r101", 32, 2, 256, 77.90, 93.27, 62.83, 127.20),
+    ("c2d_r50", 8, 8, 256, 71.46, 89.68, 24.33, 25.89),
+    ("i3d_r50", 8, 8, 256, 73.27, 90.70, 28.04, 37.53),
+    ("slow_r50_4x16", 4, 16, 256, 72.40, 90.18, 32.45, 27.55),
+    ("slowfast_r50_4x16", 32, 2, 256, 75.34, 91.89, 34.48, 36.69),
+    ("slowfast_16x8_r101_50_50", 64, 2, 256, 78.70, 93.61, 53.77, 215.61),
+    ("csn_r101", 32, 2, 256, 77.00, 92.90, 22.21, 75.62),
+    ("r2plus1d_r50", 16, 4, 256, 76.01, 92.23, 28.11, 76.45),
 ]
 CLIP_SEC = {
     "x3d_xs": Fraction(8, 5),
@@ -38,6 +49,25 @@ CLIP_SEC = {
     "x3d_s_mmaction2": Fraction(13, 5),
     "x3d_m_mmaction2": Fraction(8, 3),
     "camera_motion": Fraction(8, 5),
+    "slow_r50_4x16": Fraction(32, 15),
+    "slowfast_r50_4x16": Fraction(32, 15),
+    "slowfast_16x8_r101_50_50": Fraction(64, 15),
+    "c2d_r50": Fraction(32, 15),
+    "i3d_r50": Fraction(32, 15),
+    "csn_r101": Fraction(32, 15),
+    "r2plus1d_r50": Fraction(32, 15),
+    "mvit_base_16x4": Fraction(32, 15),
+    "mvit_base_32x3": Fraction(16, 5),
+    # frames / frame rate of torchvision's `meta["_docs"]`
+    "tv_r3d_18": Fraction(16, 15),
+    "tv_mc3_18": Fraction(16, 15),
+    "tv_r2plus1d_18": Fraction(16, 15),
+    "tv_s3d": Fraction(128, 15),
+    "tv_mvit_v1_b": Fraction(32, 15),
+    "tv_mvit_v2_s": Fraction(32, 15),
+    "tv_swin3d_t": Fraction(32, 15),
+    "tv_swin3d_s": Fraction(32, 15),
+    "tv_swin3d_b": Fraction(32, 15),
 }
 all_specs = pytest.mark.parametrize("spec", SPECS.values(), ids=lambda spec: spec.name)
 
@@ -50,8 +80,8 @@ def test_spec_has_the_documented_numbers(
     assert (spec.num_frames, spec.sampling_rate, spec.short_side, spec.crop_size) == (frames, rate, size, size)
     published = spec.published
     assert (published.top1, published.top5, published.params_m, published.flops_g) == (top1, top5, params, flops)
-    assert (spec.mean, spec.std, spec.frames_per_second, spec.num_classes) == (0.45, 0.225, 30, 400)
-    assert spec.alpha == (4 if name.startswith("slowfast") else None)
+    assert (spec.mean, spec.std, spec.frames_per_second, spec.num_classes) == ((0.45,) * 3, (0.225,) * 3, 30, 400)
+    assert spec.alpha == {"slowfast_r50_4x16": 8}.get(name, 4 if name.startswith("slowfast") else None)
 
 
 def test_mmaction2_specs_have_the_figures_of_their_page() -> None:
@@ -66,8 +96,8 @@ def test_mmaction2_specs_have_the_figures_of_their_page() -> None:
     assert (medium.num_frames, medium.sampling_rate, medium.short_side, medium.crop_size) == (16, 5, 256, 256)
     for spec in (small, medium):
         assert spec.head == "mmaction2"
-        assert spec.mean * 255 == pytest.approx(114.75)
-        assert spec.std * 255 == pytest.approx(57.38)
+        assert [mean * 255 for mean in spec.mean] == pytest.approx([114.75] * 3)
+        assert [std * 255 for std in spec.std] == pytest.approx([57.38] * 3)
         # The file names end in the first eight digits of the files' SHA-256.
         assert spec.weights.url is not None
         assert spec.weights.url.endswith(f"-{spec.weights.sha256_prefix}.pth")
@@ -86,6 +116,7 @@ def test_parameters_recounted(spec: ModelSpec) -> None:
     [
         pytest.param(spec, id=spec.name, marks=[pytest.mark.slow] if spec.published.flops_g > 20 else [])
         for spec in SPECS.values()
+        if spec.published.flops_g is not None
     ],
 )
 def test_flops_of_one_view_recounted_within_six_percent(spec: ModelSpec) -> None:
@@ -109,11 +140,36 @@ def test_clip_seconds(spec: ModelSpec) -> None:
     [
         *((name, hub.x3d.checkpoint_paths) for name in ("x3d_xs", "x3d_s", "x3d_m", "x3d_l")),
         ("slow_r50", hub.resnet.checkpoint_paths),
-        *((name, hub.slowfast.checkpoint_paths) for name in ("slowfast_r50", "slowfast_r101")),
+        *((name, hub.resnet.checkpoint_paths) for name in ("c2d_r50", "i3d_r50")),
+        *(
+            (name, hub.slowfast.checkpoint_paths)
+            for name in ("slowfast_r50", "slowfast_r101", "slowfast_16x8_r101_50_50")
+        ),
+        ("csn_r101", hub.csn.checkpoint_paths),
+        ("r2plus1d_r50", hub.r2plus1d.checkpoint_paths),
+        *((name, hub.vision_transformers.checkpoint_paths) for name in ("mvit_base_16x4", "mvit_base_32x3")),
     ],
 )
 def test_weights_url_is_the_hubs_own(name: str, paths: dict[str, str]) -> None:
     assert get_spec(name).weights.url == paths[name]
+
+
+@pytest.mark.parametrize("name", [name for name in SPECS if name.startswith("tv_")])
+def test_torchvision_specs_have_the_figures_of_its_weights(name: str) -> None:
+    spec, weights = get_spec(name), get_model_weights(name.removeprefix("tv_")).DEFAULT
+    told = re.search(r"`frame_rate=([\d.]+)`, `clips_per_video=(\d+)`, and `clip_len=(\d+)`", weights.meta["_docs"])
+    assert told is not None
+    assert (spec.frame_rate, spec.num_frames, spec.published.views) == (float(told[1]), int(told[3]), f"{told[2]}x1")
+    metrics = weights.meta["_metrics"]["Kinetics-400"]
+    assert (spec.published.top1, spec.published.top5) == (metrics["acc@1"], metrics["acc@5"])
+    assert spec.published.params_m == round(weights.meta["num_params"] / 1e6, 2)
+    assert spec.published.flops_g in (None, weights.meta["_ops"])
+    assert spec.weights.url == weights.url
+    assert weights.url.endswith(f"-{spec.weights.sha256_prefix}.pth")
+    transforms = weights.transforms()
+    assert (tuple(transforms.mean), tuple(transforms.std)) == (spec.mean, spec.std)
+    assert transforms.crop_size == [spec.crop_size] * 2
+    assert transforms.resize_size == (list(spec.exact_size) if spec.exact_size else [spec.short_side])
 
 
 def test_camera_motion_is_x3d_xs_with_bundled_weights() -> None:
@@ -133,6 +189,11 @@ def test_specs_are_values() -> None:
         get_spec("x3d_s").num_frames = 14  # type: ignore[misc]
     with pytest.raises(TypeError):
         SPECS["mine"] = get_spec("x3d_s")  # type: ignore[index]
+
+
+@all_specs
+def test_a_spec_survives_as_json(spec: ModelSpec) -> None:
+    assert spec_from_json(json.loads(json.dumps(spec_to_json(spec)))) == spec
 
 
 def test_contradictions_are_refused() -> None:

@@ -313,7 +313,7 @@ def documented(frames: list[NDArray[np.uint8]], count: int) -> NDArray[np.float3
     """The tutorial's transforms of the first `count` frames: (3, T, S, S)."""
     picked = np.stack([frames[index] for index in picks(0, count)])
     clip = torch.from_numpy(picked).permute(3, 0, 1, 2).float() / 255.0
-    clip = (clip - SPEC.mean) / SPEC.std
+    clip = (clip - SPEC.mean[0]) / SPEC.std[0]
     height, width = clip.shape[2:]
     short = SPEC.short_side
     size = (int(height / width * short), short) if width < height else (short, int(width / height * short))

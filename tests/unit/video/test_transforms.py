@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+import torchvision.transforms
+import torchvision.transforms.functional
+import torchvision.transforms.v2.functional
 from numpy.typing import NDArray
 
 from handlers.specs import ModelSpec, get_spec
+from handlers.video.antialias import AntialiasTransform
 from handlers.video.recipe import transform_clip
 from handlers.video.transforms import FrameTransform, Orientation, pack_pathways, subsample_indices, with_alpha
 
@@ -28,7 +34,8 @@ def _documented(frame: NDArray[np.uint8], spec: ModelSpec, num_crops: int) -> ND
 def _fused(frame: NDArray[np.uint8], spec: ModelSpec, num_crops: int, orientation: Orientation) -> NDArray[np.float32]:
     out = np.full((num_crops, 3, spec.crop_size, spec.crop_size), np.nan, dtype=np.float32)
     height, width, _ = frame.shape
-    transform = FrameTransform(spec, height=height, width=width, num_crops=num_crops, orientation=orientation)
+    kind = AntialiasTransform if spec.antialias else FrameTransform
+    transform = kind(spec, height=height, width=width, num_crops=num_crops, orientation=orientation)
     transform.apply(with_alpha(frame).reshape(-1), out)
     return out
 
@@ -40,6 +47,42 @@ def test_equals_the_documented_chain(name: str, size: tuple[int, int], num_crops
     spec, frame = get_spec(name), _frame(*size)
     difference = _fused(frame, spec, num_crops, Orientation()) - _documented(frame, spec, num_crops)
     assert np.abs(difference).max() < 1e-4
+
+
+_TORCHVISION = {
+    "exact": get_spec("tv_r3d_18"),
+    "square": get_spec("tv_s3d"),
+    "short side": get_spec("tv_swin3d_t"),
+    "antialias": replace(get_spec("tv_swin3d_t"), antialias=True),
+    "antialias, exact": replace(get_spec("tv_r3d_18"), antialias=True),
+    "bgr": replace(get_spec("tv_swin3d_t"), channel_order="bgr"),
+    "antialias, bgr": replace(get_spec("tv_swin3d_t"), channel_order="bgr", antialias=True),
+}
+
+
+@pytest.mark.parametrize(
+    "size", [(240, 320), (320, 240), (256, 256), (181, 1000), (121, 161), (720, 1280)], ids=lambda s: f"{s[1]}x{s[0]}"
+)
+@pytest.mark.parametrize("spec", _TORCHVISION.values(), ids=_TORCHVISION)
+def test_equals_torchvisions_transforms_of_uint8_frames(spec: ModelSpec, size: tuple[int, int]) -> None:
+    """Without antialias its first transforms, as its models' presets have them; with it its second, as Hugging Face."""
+    frame = _frame(*size)
+    kind = torchvision.transforms.v2.functional if spec.antialias else torchvision.transforms.functional
+    clip = torch.from_numpy(frame).permute(2, 0, 1)[None]
+    clip = clip[:, [2, 1, 0]] if spec.channel_order == "bgr" else clip
+    clip = kind.resize(clip, list(spec.exact_size or (spec.short_side,)), antialias=spec.antialias)
+    clip = kind.center_crop(clip, [spec.crop_size] * 2)
+    expected = kind.normalize(torchvision.transforms.functional.convert_image_dtype(clip), spec.mean, spec.std)
+    assert np.abs(_fused(frame, spec, 1, Orientation()) - expected.numpy()).max() < 1e-4
+
+
+@pytest.mark.parametrize("spec", [_TORCHVISION["exact"], _TORCHVISION["antialias"]], ids=["plain", "antialias"])
+def test_three_crops_and_a_turned_frame(spec: ModelSpec) -> None:
+    frame = _frame(120, 161)
+    turned = _fused(frame, spec, 3, Orientation(transpose=True, flip_x=True))
+    upright = np.ascontiguousarray(frame[:, ::-1].transpose(1, 0, 2))
+    np.testing.assert_allclose(turned, _fused(upright, spec, 3, Orientation()), atol=1e-6)
+    np.testing.assert_allclose(turned[1], _fused(upright, spec, 1, Orientation())[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("num_crops", [1, 3])
