@@ -19,6 +19,9 @@ from handlers.config import HandlerConfig
 from handlers.errors import InvalidConfig, SetupError
 from handlers.model.archive_info import ARCHIVE_FILE, CONFIG_FILE, LABELS_FILE, ArchiveInfo, read_config
 from handlers.model.labels import read_labels
+from handlers.model.own_spec import SPEC_FILE, own_spec
+from handlers.specs import ModelSpec, get_spec
+from handlers.specs.spec_json import spec_to_json
 
 _MACHINE_SETTINGS = ("threads", "decode_processes", "isolation", "sandbox")
 
@@ -39,6 +42,12 @@ class Model:
     info: ArchiveInfo
     labels: tuple[str, ...]
     config: HandlerConfig
+    own_spec: ModelSpec | None = None
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The archive's own, or the row of that name."""
+        return self.own_spec or get_spec(self.info.spec)
 
     def identity(self) -> dict[str, Any]:
         """JSON values: equal for two archives that score alike; how many threads they use does not matter."""
@@ -47,6 +56,8 @@ class Model:
         identity: dict[str, Any] = json.loads(
             json.dumps({"archive": self.info.to_json(), "config": config, "labels_sha256": labels})
         )
+        if self.own_spec is not None:
+            identity["spec"] = json.loads(json.dumps(spec_to_json(self.own_spec)))
         return identity
 
 
@@ -55,7 +66,7 @@ def read_model(archive: Path) -> Model:
     with unpacked(archive, WorkerShare(), names=(ARCHIVE_FILE, LABELS_FILE, CONFIG_FILE)) as folder:
         info = ArchiveInfo.read(folder)
         labels = read_labels(folder / LABELS_FILE)
-        return Model(archive=archive, info=info, labels=labels, config=read_config(folder))
+        return Model(archive=archive, info=info, labels=labels, config=read_config(folder), own_spec=own_spec(folder))
 
 
 @contextmanager
@@ -73,7 +84,8 @@ def unpacked(archive: Path, share: WorkerShare, *, names: tuple[str, ...] | None
 def _extract(archive: Path, folder: Path, names: tuple[str, ...] | None) -> None:
     try:
         with zipfile.ZipFile(archive) as opened:  # extractall keeps names like ../x inside the folder
-            opened.extractall(folder, members=names)
+            optional = [SPEC_FILE] if names is not None and SPEC_FILE in opened.namelist() else []
+            opened.extractall(folder, members=None if names is None else [*names, *optional])
     except (zipfile.BadZipFile, KeyError) as error:
         raise InvalidConfig(f"{archive.name} is not an archive of this package: {error}") from error
     except OSError as error:

@@ -83,18 +83,16 @@ class HandlerConfig:
     )
 
     @property
-    def model_spec(self) -> ModelSpec:
-        """Raises UnknownSpec."""
-        return get_spec(self.spec)
-
-    @property
     def decodes_in_processes(self) -> bool:
         """Whether untrusted bytes are decoded in processes of their own, which alone can be confined."""
         return self.decoder == "sampled" and self.isolation != "none"
 
     @classmethod
-    def from_mapping(cls, mapping: object) -> HandlerConfig:
-        """Parse the section as YAML gives it; raises InvalidConfig (UnknownSpec for the name of no spec)."""
+    def from_mapping(cls, mapping: object, *, own: ModelSpec | None = None) -> HandlerConfig:
+        """Parse the section as YAML gives it; raises InvalidConfig (UnknownSpec for the name of no spec).
+
+        `own`: the archive's own spec, whose name is known as well.
+        """
         known = [entry.name for entry in fields(cls)]
         values = _checked_keys(mapping, known, section="handler")
         if "spec" not in values:
@@ -102,7 +100,8 @@ class HandlerConfig:
         for name, value in values.items():
             if name != "limits":
                 _check_value(name, value)
-        get_spec(values["spec"])
+        if own is None or own.name != values["spec"]:
+            get_spec(values["spec"])
         if "limits" in values:
             values["limits"] = limits_from_mapping(values["limits"])
         config = cls(**values)
@@ -114,14 +113,14 @@ class HandlerConfig:
         return config
 
 
-def model_settings(content: object) -> HandlerConfig:
+def model_settings(content: object, *, own: ModelSpec | None = None) -> HandlerConfig:
     """The `handler:` section of a parsed model-config.yaml, checked against TorchServe's own settings beside it.
 
     Raises InvalidConfig.
     """
     if not isinstance(content, Mapping):
         raise InvalidConfig("model-config.yaml holds no settings")
-    config = HandlerConfig.from_mapping(content.get("handler"))
+    config = HandlerConfig.from_mapping(content.get("handler"), own=own)
     response_timeout = content.get("responseTimeout", DEFAULT_RESPONSE_TIMEOUT_SEC)
     if isinstance(response_timeout, bool) or not isinstance(response_timeout, int | float):
         raise InvalidConfig(f"responseTimeout must be a number of seconds, got {response_timeout!r}")

@@ -27,6 +27,7 @@ from handlers.errors import InternalError, InvalidConfig, InvalidLabels, Request
 from handlers.inference import create_inference
 from handlers.model.archive_info import LABELS_FILE, ArchiveInfo, read_config
 from handlers.model.labels import read_labels
+from handlers.model.own_spec import spec_of
 from handlers.model.runtimes import BatchedRuntime, StreamedRuntime, best_device, cores, create_runtime
 from handlers.neighbours import Activity, Neighbours
 from handlers.pending import PendingVideo
@@ -81,7 +82,7 @@ class VideoClassifier:
         archive = ArchiveInfo.read(model_dir)
         if archive.spec != config.spec:
             raise InvalidConfig(f"the archive holds {archive.spec}, but handler.spec says {config.spec}")
-        spec = config.model_spec
+        spec = spec_of(model_dir, config.spec)
         labels = read_labels(model_dir / LABELS_FILE)
         if len(labels) != archive.num_classes:
             raise InvalidLabels(f"{len(labels)} labels for a model of {archive.num_classes} classes")
@@ -198,6 +199,8 @@ class VideoClassifier:
             report=video.job.report,
             inference_ms=video.inference_sec * 1e3,
             total_ms=(time.perf_counter() - video.started) * 1e3,
+            activation=self.spec.activation,
+            combine=self.spec.combine,
         )
 
 

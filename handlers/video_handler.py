@@ -28,6 +28,7 @@ from ts.metrics.metric_type_enum import MetricTypes
 from handlers.batch import Batch, Outcome, failure_of, failures_logged, is_sequence
 from handlers.errors import InvalidOption, RequestError, SetupError
 from handlers.model.archive_info import read_config, verify_package_origin
+from handlers.model.own_spec import spec_of
 from handlers.model.runtimes import assigned_device, cores
 from handlers.neighbours import Neighbours
 from handlers.pipeline import VideoClassifier
@@ -88,7 +89,7 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
         properties = context.system_properties
         model_dir = Path(properties["model_dir"])
         verify_package_origin(model_dir)
-        spec = read_config(model_dir).model_spec
+        spec = spec_of(model_dir, read_config(model_dir).spec)
         if spec.pathways != self.pathways:
             other = "dual_pathway_handler" if spec.pathways == 2 else "single_pathway_handler"
             raise SetupError(f"{spec.name} has {spec.pathways} pathway(s) and needs the entry {other}.py")

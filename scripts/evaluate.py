@@ -32,7 +32,6 @@ from bulk.report import (
 from bulk.work import Batch, make_batches
 from handlers import __version__
 from handlers.errors import InvalidConfig
-from handlers.specs import get_spec
 from handlers.video.sampling import Sampling
 from scripts._bulk import (
     VIEWS_HELP,
@@ -103,7 +102,7 @@ def evaluate(options: EvaluateOptions) -> Evaluated:
         records = _finished_records(options, job)
         if records is None:
             records = _scored_records(options, model, annotations, job)
-        spec = get_spec(model.info.spec)
+        spec = model.spec
         result = build_result(job, records, labels=model.labels, spec=spec, options=options.report)
         if options.out is not None:
             write_atomically(options.out, result_bytes(result))

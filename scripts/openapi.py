@@ -95,7 +95,8 @@ def _json_content(description: str, schema: str) -> Json:
 
 def option_schema(option: OptionSpec) -> Json:
     """The JSON schema of one option's value. Bounds that depend on the model are said in words."""
-    schema: Json = {"type": "string" if option.kind == "choice" else option.kind}
+    kinds = {"choice": "string", "share": "number"}
+    schema: Json = {"type": kinds.get(option.kind, option.kind)}
     if option.choices:
         schema["enum"] = list(option.choices)
     if option.minimum is not None:

@@ -20,6 +20,8 @@ examples:
       the published Kinetics-400 weights, downloaded once -> model_store/x3d_s.mar
   python -m scripts.package x3d_s --checkpoint runs/best.pth --labels my_labels.txt --name gestures
       your own fine-tuned model: a pytorchvideo, MMAction2 (X3D) or PySlowFast file; any number of classes
+  python -m scripts.package my_model.yaml --checkpoint best.pth --labels my_labels.txt
+      a spec of your own: a network that is known here with other preprocessing or a sigmoid (docs/your-own-model.md)
   python -m scripts.package slowfast_r50 --version 2.0 --runtime eager --precision bfloat16
   python -m scripts.package x3d_s --version 2.0 --file x3d_s-2.0.mar
       another version beside model_store/x3d_s.mar, to be registered while the first one serves
@@ -39,7 +41,11 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES.format(specs=", ".join(SPECS)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("spec", metavar="SPEC", help="the model: architecture and preprocessing (listed below)")
+    parser.add_argument(
+        "spec",
+        metavar="SPEC",
+        help="the model: architecture and preprocessing (listed below), or a spec file of yours, my_model.yaml",
+    )
     weights = parser.add_mutually_exclusive_group()
     weights.add_argument(
         "--checkpoint",

@@ -28,13 +28,15 @@ from handlers.model.archive_info import (
 from handlers.model.checkpoints import HEAD_METADATA_KEY
 from handlers.model.labels import check_label_count, checked_labels, index_to_name, read_labels
 from handlers.model.network import load_model
+from handlers.model.own_spec import write_own_spec
 from handlers.model.runtimes import has_gpu_driver
-from handlers.specs import ModelSpec, get_spec
+from handlers.specs import ModelSpec
 from serving.build_archive import build_archive, entry_file
 from serving.download import sha256_of
 from serving.model_config import model_config
 from serving.openvino_export import convert, openvino_installed
 from serving.settings import check_fixed, check_runtime, check_server_settings, edited, flattened
+from serving.spec_file import resolve_spec
 from serving.weights import (
     WEIGHTS_FOLDER,
     WeightsSource,
@@ -85,8 +87,8 @@ class Packaged:
 
 def package(options: PackageOptions) -> Packaged:
     """Writes the archive; raises SetupError or DownloadError with one sentence, and then leaves nothing behind."""
-    options = _with_settings(options)
-    spec = get_spec(options.spec)
+    spec, is_own = resolve_spec(options.spec)
+    options = _with_settings(options, spec, own=is_own)
     name = options.name or spec.name
     target = _checked_target(options, name)
     entry = entry_file(spec.pathways)
@@ -101,7 +103,9 @@ def package(options: PackageOptions) -> Packaged:
         stage.mkdir()
         info, notes = _write_stage(stage, options, spec, source, name)
         (stage / LABELS_FILE).write_text(index_to_name(labels), encoding="utf-8")
-        config.write_text(_settings_text(options, info), encoding="utf-8")
+        if is_own:
+            write_own_spec(stage, spec)
+        config.write_text(_settings_text(options, info, spec if is_own else None), encoding="utf-8")
         build_archive(stage, config, entry, target, name=name, version=options.version)
     return Packaged(path=target, info=info, notes=notes)
 
@@ -125,7 +129,7 @@ def summary(packaged: Packaged) -> str:
     return "\n".join(lines)
 
 
-def _with_settings(options: PackageOptions) -> PackageOptions:
+def _with_settings(options: PackageOptions, spec: ModelSpec, *, own: bool) -> PackageOptions:
     """With the runtime and the precision that the settings name, which decide what goes into the archive.
 
     Raises InvalidConfig where an option and a setting contradict, or a setting is wrong in itself.
@@ -140,18 +144,20 @@ def _with_settings(options: PackageOptions) -> PackageOptions:
         sources[name] = wanted
     chosen = replace(options, runtime=sources["runtime"], precision=sources["precision"])
     # Most mistakes are in the text alone: found here, before weights are read and a model is converted.
-    head = options.settings.get("handler.head", get_spec(options.spec).head)
+    head = options.settings.get("handler.head", spec.head)
     light = chosen.runtime in ("auto", "openvino") and not has_gpu_driver()
-    _checked_settings(chosen, name=options.spec, spec=options.spec, head=head, light_workers=light)
+    _checked_settings(chosen, name=spec.name, spec=spec.name, head=head, own=spec if own else None, light_workers=light)
     return chosen
 
 
-def _settings_text(options: PackageOptions, info: ArchiveInfo) -> str:
+def _settings_text(options: PackageOptions, info: ArchiveInfo, own: ModelSpec | None) -> str:
     light = _runs_on_openvino(options, info)
-    return _checked_settings(options, name=info.name, spec=info.spec, head=info.head, light_workers=light)
+    return _checked_settings(options, name=info.name, spec=info.spec, head=info.head, own=own, light_workers=light)
 
 
-def _checked_settings(options: PackageOptions, *, name: str, spec: str, head: Any, light_workers: bool = False) -> str:
+def _checked_settings(
+    options: PackageOptions, *, name: str, spec: str, head: Any, own: ModelSpec | None, light_workers: bool
+) -> str:
     """model-config.yaml with the chosen settings; what a worker would refuse is refused here with InvalidConfig."""
     text = model_config(
         name=name,
@@ -165,7 +171,7 @@ def _checked_settings(options: PackageOptions, *, name: str, spec: str, head: An
     text = edited(text, options.settings)
     content = yaml.safe_load(text)
     check_server_settings(content)
-    model_settings(content)
+    model_settings(content, own=own)
     return text
 
 
@@ -229,6 +235,8 @@ def _default_labels(spec: ModelSpec, num_classes: int) -> tuple[str, ...]:
             f"the checkpoint has {num_classes} classes and {spec.name} has {spec.num_classes}: give its labels, "
             "--labels FILE"
         )
+    if spec.weights.source == "own":
+        raise InvalidLabels(f"{spec.name} is a model of yours: give its labels, --labels FILE")
     if spec.weights.bundled_labels is not None:
         return read_labels(WEIGHTS_FOLDER / spec.weights.bundled_labels)
     from torchvision.models.video import R3D_18_Weights  # slow to import, and needed only here

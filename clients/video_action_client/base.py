@@ -48,6 +48,7 @@ class BaseClient(Transport):
         num_clips: int | None = None,
         num_crops: int | None = None,
         average: Average | None = None,
+        threshold: float | None = None,
     ) -> Prediction:
         """The labels of a video: of the clip at `start_sec`, or averaged over `num_clips` x `num_crops` views.
 
@@ -61,6 +62,7 @@ class BaseClient(Transport):
             "num_clips": num_clips,
             "num_crops": num_crops,
             "average": average,
+            "threshold": threshold,
         }
         answer = self.answer(video, model=model, version=version, options={**options, "format": "full"})
         return Prediction.from_json(answer)
@@ -77,6 +79,7 @@ class BaseClient(Transport):
         end_sec: float | None = None,
         num_crops: int | None = None,
         average: Average | None = None,
+        threshold: float | None = None,
     ) -> Timeline:
         """What happens when: the clip slides over `[start_sec, end_sec)` in steps of `stride_sec`."""
         options = {
@@ -86,6 +89,7 @@ class BaseClient(Transport):
             "end_sec": end_sec,
             "num_crops": num_crops,
             "average": average,
+            "threshold": threshold,
         }
         answer = self.answer(video, model=model, version=version, options={**options, "format": "full"})
         return Timeline.from_json(answer)

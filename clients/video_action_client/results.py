@@ -149,6 +149,7 @@ class Prediction:
 
     @property
     def top(self) -> ScoredLabel:
+        """The best label. Raises IndexError where no label reached the threshold."""
         return self.predictions[0]
 
     def as_dict(self) -> dict[str, float]:
@@ -189,6 +190,7 @@ class Timeline:
 
     @property
     def top(self) -> ScoredLabel:
+        """The best label. Raises IndexError where no label reached the threshold."""
         return self.predictions[0]
 
     @property
@@ -290,10 +292,8 @@ def _common(entry: Json) -> dict[str, Any]:
 
 
 def _labels(entry: Json) -> tuple[ScoredLabel, ...]:
-    labels = tuple(ScoredLabel.from_json(each) for each in entry["predictions"])
-    if not labels:
-        raise ValueError("predictions is empty")
-    return labels
+    """Empty where no label reached the threshold."""
+    return tuple(ScoredLabel.from_json(each) for each in entry["predictions"])
 
 
 def _mapping(value: object) -> Json:

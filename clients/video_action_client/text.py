@@ -47,6 +47,8 @@ def random_weights_lines(weights: str | None) -> list[str]:
 
 def label_lines(labels: Sequence[ScoredLabel], *, plain: bool = False) -> list[str]:
     """One line per label: name, bar to the scale of 1, score."""
+    if not labels:
+        return ["  no label reaches the threshold"]
     width = min(max(len(each.label) for each in labels), _LABEL_CHARS)
     return [
         f"  {shortened(each.label, width):<{width}}  {bar(each.score, _BAR_CHARS, plain=plain)}  {each.score:.4f}"

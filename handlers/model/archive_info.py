@@ -12,6 +12,7 @@ import yaml
 import handlers
 from handlers.config import HandlerConfig, model_settings
 from handlers.errors import InvalidConfig, SetupError
+from handlers.model.own_spec import own_spec
 from handlers.specs import Head
 
 ARCHIVE_FORMAT = 1
@@ -101,7 +102,7 @@ def read_config(model_dir: Path) -> HandlerConfig:
         content = yaml.safe_load((model_dir / CONFIG_FILE).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise InvalidConfig(f"the archive has no readable {CONFIG_FILE}: {type(error).__name__}") from error
-    return model_settings(content)
+    return model_settings(content, own=own_spec(model_dir))
 
 
 def verify_package_origin(model_dir: Path) -> None:

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from handlers.errors import InternalError
 from handlers.request.options import Average, RequestOptions
-from handlers.specs import ModelSpec
+from handlers.specs import Activation, Combine, ModelSpec
 from handlers.video.sampling import VideoReport, Window
 
 Probabilities = NDArray[np.float64]
-"""(num_classes,) float64, sums to 1."""
+"""(num_classes,) float64. With softmax they sum to 1; with sigmoid each class has its own, whatever the others have."""
+
+
+class ViewRules(Protocol):
+    """How a model's logits become probabilities, and those of several views one. A ModelSpec has them."""
+
+    @property
+    def activation(self) -> Activation: ...
+
+    @property
+    def combine(self) -> Combine: ...
 
 
 @dataclass(frozen=True, slots=True)
 class WindowScores:
-    """One window's logits, (num_crops, num_classes) float32, before any softmax."""
+    """One window's logits, (num_crops, num_classes) float32, before any softmax or sigmoid."""
 
     window: Window
     logits: NDArray[np.float32]
@@ -28,31 +38,44 @@ class WindowScores:
 
 @dataclass(frozen=True, slots=True)
 class VideoScores:
-    """All windows of one video, in order, with what the decoder reported. Milliseconds."""
+    """All windows of one video, in order, with what the decoder reported, and the model's own rules. Milliseconds."""
 
     windows: tuple[WindowScores, ...]
     report: VideoReport
     inference_ms: float
     total_ms: float
+    activation: Activation = "softmax"
+    combine: Combine = "mean"
 
 
 def aggregate(scores: VideoScores, average: Average) -> Probabilities:
     """One probability per class from every view (windows x crops), all views with equal weight.
 
     `prob`: the mean of each view's softmax. `score`: the softmax of the mean logits. As MMAction2's `average_clips`.
+    A model of sigmoid has sigmoid in its place. One that combines its views by their maximum takes each class's highest
+    probability in any view, whatever `average` says (PySlowFast's ENSEMBLE_METHOD max).
     """
-    return _average(np.concatenate([window.logits for window in scores.windows]), average)
+    return _average(np.concatenate([window.logits for window in scores.windows]), average, scores)
 
 
-def _average(logits: NDArray[np.float32], average: Average) -> Probabilities:
+def _average(logits: NDArray[np.float32], average: Average, rules: ViewRules) -> Probabilities:
     """(views, num_classes) -> (num_classes,). Raises InternalError when the model gave no finite numbers."""
     if not np.isfinite(logits).all():
         raise InternalError("the model gave scores that are not finite numbers")
     exact = logits.astype(np.float64)
+    activate = _sigmoid if rules.activation == "sigmoid" else _softmax
+    if rules.combine == "max":
+        highest: Probabilities = activate(exact).max(axis=0)
+        return highest
     if average == "score":
         exact = exact.mean(axis=0, keepdims=True)
-    probabilities: Probabilities = _softmax(exact).mean(axis=0)
+    probabilities: Probabilities = activate(exact).mean(axis=0)
     return probabilities
+
+
+def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """As half of 1 + tanh(x / 2), which no logit overflows."""
+    return 0.5 * (1.0 + np.tanh(0.5 * logits))
 
 
 def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -81,12 +104,12 @@ def render(
 
     `weights` is the kind of the archive's weights, so that an answer of random ones can be told; None leaves it out.
     """
-    predictions = ranked(aggregate(scores, options.average), options.top_k, labels)
+    predictions = ranked(aggregate(scores, options.average), options, labels)
     if options.format == "dict":
         return {entry["label"]: entry["score"] for entry in predictions}
     if options.format == "list":
         return predictions
-    windows = [window_entry(window, options, labels) for window in scores.windows]
+    windows = [window_entry(window, options, labels, scores) for window in scores.windows]
     answer: dict[str, Any] = {"model": model, "version": version}
     if weights is not None:
         answer["weights"] = weights
@@ -112,27 +135,31 @@ def timing_entry(scores: VideoScores) -> dict[str, float]:
     }
 
 
-def ranked(probabilities: Probabilities, top_k: int, labels: Sequence[str]) -> list[dict[str, Any]]:
+def ranked(probabilities: Probabilities, options: RequestOptions, labels: Sequence[str]) -> list[dict[str, Any]]:
     """The best classes, highest score first."""
     return [
         {"label": labels[index], "score": float(probabilities[index]), "class_id": index}
-        for index in top_classes(probabilities, top_k)
+        for index in top_classes(probabilities, options.top_k)
+        if probabilities[index] >= options.threshold
     ]
 
 
-def window_entry(window: WindowScores, options: RequestOptions, labels: Sequence[str]) -> dict[str, Any]:
+def window_entry(
+    window: WindowScores, options: RequestOptions, labels: Sequence[str], rules: ViewRules
+) -> dict[str, Any]:
     """One window's times and its own predictions."""
     return {
         "start_sec": float(window.window.start_sec),
         "end_sec": float(window.window.end_sec),
-        "predictions": ranked(_average(window.logits, options.average), options.top_k, labels),
+        "predictions": ranked(_average(window.logits, options.average, rules), options, labels),
     }
 
 
 def merge_segments(timeline: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Neighbouring windows with the same top label as one segment, from the first one's start to the last one's end.
 
-    `score` is the mean of that label's score in them. Segments overlap where their windows do.
+    `score` is the mean of that label's score in them. Segments overlap where their windows do. A window without any
+    label above the threshold belongs to no segment, and ends the one before it.
     """
     merger = SegmentMerger()
     segments = [closed for window in timeline if (closed := merger.add(window)) is not None]
@@ -149,7 +176,11 @@ class SegmentMerger:
 
     def add(self, window: dict[str, Any]) -> dict[str, Any] | None:
         """The segment that this window closes, if it does."""
-        top, closed = window["predictions"][0], None
+        closed = None
+        if not window["predictions"]:
+            closed, self.open = self.open, None
+            return closed
+        top = window["predictions"][0]
         if self.open is None or self.open["label"] != top["label"]:
             closed = self.open
             self.open = {"start_sec": window["start_sec"], "end_sec": 0.0, "label": top["label"], "score": 0.0}

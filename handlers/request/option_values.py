@@ -6,7 +6,7 @@ import math
 import re
 from typing import Literal
 
-Kind = Literal["integer", "number", "choice", "boolean"]
+Kind = Literal["integer", "number", "share", "choice", "boolean"]
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 _NUMBER = re.compile(r"[+-]?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][+-]?[0-9]{1,4})?", re.ASCII)
@@ -28,7 +28,7 @@ def read_value(kind: Kind, value: object) -> str | int | float | None:
         return int(text) if kind == "integer" else _finite(float(text))
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    if kind == "number":
+    if kind in ("number", "share"):
         return _finite(value)
     if isinstance(value, int):
         return value

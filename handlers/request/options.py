@@ -33,6 +33,7 @@ class RequestOptions:
     sampling: Sampling = field(default_factory=Sampling)
     average: Average = "prob"
     format: Format = "dict"
+    threshold: float = 0.0
     stream: bool = False
 
 
@@ -69,7 +70,7 @@ class OptionSpec:
             return "true or false"
         if self.choices:
             return "one of " + ", ".join(str(choice) for choice in self.choices)
-        what = "a whole number" if self.kind == "integer" else "a number of seconds"
+        what = {"integer": "a whole number", "share": "a number"}.get(self.kind, "a number of seconds")
         if self.exclusive_minimum:
             return f"{what} above {self.minimum:g} and up to {maximum:.12g}"
         return f"{what} from {self.minimum:g} to {maximum:.12g}"
@@ -141,6 +142,14 @@ OPTIONS: Mapping[str, OptionSpec] = {
             "full: that list with clips (or a timeline with stride_sec), video, sampling and timing.",
             default="dict, or full with stride_sec",
             choices=get_args(Format),
+        ),
+        OptionSpec(
+            name="threshold",
+            kind="share",
+            help="Leave out labels with a lower score than this, also among the top_k.",
+            default="0",
+            minimum=0,
+            maximum=1,
         ),
         OptionSpec(
             name="stream",
@@ -236,6 +245,7 @@ def parse_options(given: Mapping[str, Given], *, num_classes: int, limits: Limit
             stride_sec=stride_sec,
         ),
         average=values.get("average", "prob"),
+        threshold=values.get("threshold", 0.0),
         format=values.get("format", "dict" if stride_sec is None and not stream else "full"),
         stream=stream,
     )

@@ -68,7 +68,7 @@ class AnswerLines:
         while (window := scores.get(self._next)) is not None:
             if self._next == 0:
                 lines.append(self._start(opened, num_windows))
-            entry = window_entry(window, self._options, self._labels)
+            entry = window_entry(window, self._options, self._labels, self._spec)
             closed = None if self._segments is None else self._segments.add(entry)
             if closed is not None:
                 lines.append({"event": "segment", **closed})
@@ -87,7 +87,7 @@ class AnswerLines:
         lines.append(
             {
                 "event": "end",
-                "predictions": ranked(aggregate(scores, self._options.average), self._options.top_k, self._labels),
+                "predictions": ranked(aggregate(scores, self._options.average), self._options, self._labels),
                 "timing_ms": timing_entry(scores),
                 **{name: video[name] for name in _KNOWN_AT_THE_END},
             }

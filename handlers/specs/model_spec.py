@@ -13,6 +13,7 @@ The rows are in the modules beside this one. Sources, cited per spec by key:
     torchvision 0.29.1, `torchvision/models/video/*.py`: each weights' `transforms` and `meta` (frame rate, clip length,
                clips per video, accuracy, parameters, GFLOPs; file names end in their SHA-256's first digits)
     here       trained by this repository, `python -m scripts.train_camera_motion`
+    own        a user's spec file (serving/spec_file.py)
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Literal
 
 Family = Literal["x3d", "slow", "slowfast", "c2d", "i3d", "csn", "r2plus1d", "mvit", "torchvision"]
 Head = Literal["pytorchvideo", "mmaction2", "pyslowfast", "torchvision"]
-Source = Literal["tutorial", "zoo", "hub", "pyslowfast", "mmaction2", "torchvision", "here"]
+Source = Literal["tutorial", "zoo", "hub", "pyslowfast", "mmaction2", "torchvision", "here", "own"]
 
 Temporal = Literal["recipe", "fps_stride", "whole_video"]
 ResizeArithmetic = Literal["pytorchvideo", "torchvision"]

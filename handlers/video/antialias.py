@@ -80,7 +80,8 @@ def _resized(values: FloatArray, axis: _Axis) -> FloatArray:
     sums = values.astype(axis.weights.dtype, copy=False) @ axis.weights
     sums += 2 ** (axis.precision - 1)
     sums *= 2.0**-axis.precision
-    return np.clip(np.floor(sums, out=sums), 0, 255, out=sums).astype(np.float32, copy=False)
+    whole: FloatArray = np.clip(np.floor(sums, out=sums), 0, 255, out=sums).astype(np.float32, copy=False)
+    return whole
 
 
 def _axis(size_in: int, size_out: int, start: int, stop: int) -> _Axis:

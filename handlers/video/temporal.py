@@ -45,7 +45,7 @@ def stride_indices(num_frames: int, num_samples: int, step: float) -> Indices:
     Source: torchvision 0.29.1, `VideoClips._resample_video_idx`, which multiplies in float32.
     """
     positions: Indices = np.floor(np.arange(num_samples, dtype=np.float32) * np.float32(step)).astype(np.int64)
-    positions = np.minimum(positions, np.int64(num_frames - 1))
+    positions[positions >= num_frames] = num_frames - 1
     return positions
 
 

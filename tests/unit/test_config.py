@@ -17,7 +17,7 @@ from serving.model_config import model_config
 def test_defaults() -> None:
     config = HandlerConfig.from_mapping({"spec": "x3d_s"})
     assert config == HandlerConfig(spec="x3d_s")
-    assert config.model_spec.name == "x3d_s"
+    assert config.spec == "x3d_s"
     assert (config.decoder, config.autorotate, config.isolation) == ("sampled", True, "process")
     assert (config.sandbox, config.codecs) == ("auto", "wide")
     assert (config.runtime, config.precision, config.threads, config.decode_processes) == ("auto", "float32", 0, 0)

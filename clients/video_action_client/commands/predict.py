@@ -104,6 +104,7 @@ def make_parser(prog: str, defaults: Defaults | None) -> argparse.ArgumentParser
     what.add_argument("--average", choices=("prob", "score"), help="average probabilities (default) or logits")
     output = parser.add_argument_group("output")
     output.add_argument("--top-k", type=int, metavar="N", help="labels to show; default 5")
+    output.add_argument("--threshold", type=float, metavar="P", help="leave out labels with a lower score; default 0")
     output.add_argument(
         "--timeline", action="store_true", help=f"draw what happens when; --stride-sec is {DEFAULT_STRIDE_SEC:g} then"
     )
@@ -176,7 +177,7 @@ def ask(client: Client, video: Path | str, model: str, options: argparse.Namespa
     content = io.BytesIO(sys.stdin.buffer.read()) if video == STDIN else video
     if isinstance(client, VideoClient) and (options.stream or (options.stride_sec is not None and not options.json)):
         return streamed(client, content, str(video), model, options)
-    names = ("top_k", "start_sec", "end_sec", "num_clips", "num_crops", "stride_sec", "average", "format")
+    names = ("top_k", "start_sec", "end_sec", "num_clips", "num_crops", "stride_sec", "average", "format", "threshold")
     wanted = {name: getattr(options, name) for name in names}
     if not options.json:
         wanted["format"] = "full"
@@ -193,7 +194,7 @@ def streamed(
 
     None where the events were all that was asked for.
     """
-    names = ("stride_sec", "top_k", "start_sec", "end_sec", "num_clips", "num_crops", "average")
+    names = ("stride_sec", "top_k", "start_sec", "end_sec", "num_clips", "num_crops", "average", "threshold")
     wanted = {each: getattr(options, each) for each in names}
     answer: Prediction | Timeline | None = None
     with tqdm(desc=shortened(name, 30), unit="window", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:

@@ -80,7 +80,7 @@ def test_results_are_values(full_answer: dict[str, Any]) -> None:
     "damage",
     [
         lambda answer: answer.pop("video"),
-        lambda answer: answer.update(predictions=[]),
+        lambda answer: answer.update(predictions=None),
         lambda answer: answer.update(predictions=[{"label": "a"}]),
         lambda answer: answer["video"].update(width="wide"),
         lambda answer: answer["video"].update(fps="30"),
@@ -126,3 +126,9 @@ def test_random_weights_are_told_and_said(full_answer: dict[str, Any]) -> None:
         assert lines[:2] == ["a.mp4", f"  {RANDOM_WEIGHTS}"]
     trained = Prediction.from_json({**full_answer, "weights": "published"})
     assert RANDOM_WEIGHTS not in "".join(prediction_lines("a.mp4", trained))
+
+
+def test_an_answer_in_which_no_label_reaches_the_threshold(full_answer: dict[str, Any]) -> None:
+    prediction = Prediction.from_json({**full_answer, "predictions": [], "clips": full_answer["timeline"]})
+    assert prediction.as_dict() == {}
+    assert "  no label reaches the threshold" in prediction_lines("clip.mp4", prediction)

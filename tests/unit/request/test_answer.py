@@ -62,6 +62,39 @@ def softmax(values: list[float]) -> list[float]:
 TWO_VIEWS = ([[0.0, 1.0, 2.0]], [[4.0, 0.0, -1.0]])
 
 
+def sigmoid(values: list[float]) -> list[float]:
+    return [1 / (1 + math.exp(-value)) for value in values]
+
+
+def test_sigmoid_gives_each_label_a_probability_of_its_own() -> None:
+    first, second = sigmoid([0, 1, 2]), sigmoid([4, 0, -1])
+    several = replace(scores(*TWO_VIEWS), activation="sigmoid")
+    means = [(a + b) / 2 for a, b in zip(first, second, strict=True)]
+    assert aggregate(several, "prob").tolist() == pytest.approx(means)
+    assert aggregate(several, "score").tolist() == pytest.approx(sigmoid([2.0, 0.5, 0.5]))
+    highest = replace(several, combine="max")
+    assert aggregate(highest, "prob").tolist() == pytest.approx([max(pair) for pair in zip(first, second, strict=True)])
+    assert aggregate(highest, "score").tolist() == aggregate(highest, "prob").tolist()
+
+
+def test_sigmoid_of_extreme_logits_is_finite() -> None:
+    extreme = replace(scores([[-1e4, 0.0, 1e4]]), activation="sigmoid")
+    assert aggregate(extreme, "prob").tolist() == [0.0, 0.5, 1.0]
+
+
+def test_labels_below_the_threshold_are_left_out() -> None:
+    several = replace(scores([[3.0, -3.0, 1.0]], [[-3.0, -3.0, -3.0]], [[3.0, -3.0, 1.0]]), activation="sigmoid")
+    found = answer(several, threshold=0.5, format="full", stride_sec=1.0, top_k=3)
+    assert [[entry["label"] for entry in window["predictions"]] for window in found["timeline"]] == [
+        ["jump", "sit"],
+        [],
+        ["jump", "sit"],
+    ]
+    assert [(segment["start_sec"], segment["label"]) for segment in found["segments"]] == [(0.0, "jump"), (2.0, "jump")]
+    assert answer(several, threshold=1.0) == {}
+    assert list(answer(scores(*TWO_VIEWS), threshold=0.3)) == ["jump", "sit"]
+
+
 def test_prob_is_the_mean_of_softmaxes() -> None:
     first, second = softmax([0, 1, 2]), softmax([4, 0, -1])
     expected = [(a + b) / 2 for a, b in zip(first, second, strict=True)]

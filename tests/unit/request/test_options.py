@@ -68,6 +68,16 @@ def test_seconds_as_json_and_as_text(value: object) -> None:
     assert parse({"start_sec": value}).sampling.start_sec == 2.0
 
 
+@pytest.mark.parametrize("value", [0.25, "0.25", ".25", b"25e-2"])
+def test_a_threshold_is_a_share(value: object) -> None:
+    assert parse({"threshold": value}).threshold == 0.25
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.01, "half", float("nan")])
+def test_other_thresholds_are_refused(value: object) -> None:
+    assert message({"threshold": value}).startswith("threshold must be a number from 0 to 1")
+
+
 @pytest.mark.parametrize("name", OPTIONS)
 def test_null_is_not_given(name: str) -> None:
     assert parse({name: None}) == parse({})
