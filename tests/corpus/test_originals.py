@@ -37,7 +37,7 @@ FILES = (
     "made/c_mjpeg.mkv",
     "made/t_fps29.97.mp4",
     "made/t_fps12.5.mp4",
-    "real/tv_hmdb51_Turnk_r_Pippi_Michel_cartwheel_f_cm_np2_le_med_6.avi",
+    "made/t_fps50.mp4",
 )
 LIGHT = ("tv_mc3_18", "c2d_r50")
 """In every run, on the first three files; the others with `--all`, on all."""
