@@ -33,10 +33,11 @@ from handlers.model.runtimes import has_gpu_driver
 from handlers.specs import ModelSpec
 from serving.build_archive import build_archive, entry_file
 from serving.download import sha256_of
+from serving.graph import import_graph
 from serving.model_config import model_config
 from serving.openvino_export import convert, openvino_installed
 from serving.settings import check_fixed, check_runtime, check_server_settings, edited, flattened
-from serving.spec_file import resolve_spec
+from serving.spec_file import graph_file, resolve_spec
 from serving.weights import (
     WEIGHTS_FOLDER,
     WeightsSource,
@@ -94,6 +95,9 @@ def package(options: PackageOptions) -> Packaged:
     entry = entry_file(spec.pathways)
     _check_runtime(options)
     given_labels = None if options.labels is None else read_labels(options.labels)
+    graph = graph_file(options.spec, spec)
+    if graph is not None:
+        return _package_graph(options, spec, graph, given_labels, target)
     source = _weights(options, spec, None if given_labels is None else len(given_labels))
     labels = given_labels or _default_labels(spec, source.num_classes)
     origin = options.labels.name if options.labels else f"the label set of {spec.name}"
@@ -108,6 +112,46 @@ def package(options: PackageOptions) -> Packaged:
         config.write_text(_settings_text(options, info, spec if is_own else None), encoding="utf-8")
         build_archive(stage, config, entry, target, name=name, version=options.version)
     return Packaged(path=target, info=info, notes=notes)
+
+
+def _package_graph(
+    options: PackageOptions, spec: ModelSpec, graph: Path, labels: tuple[str, ...] | None, target: Path
+) -> Packaged:
+    """The archive of an architecture that is not known here: its graph is all that a worker needs."""
+    if options.checkpoint is not None or options.weights != "published":
+        raise InvalidConfig(f"{spec.name} is a graph, which holds its weights: give neither --checkpoint nor --weights")
+    if options.runtime not in ("auto", "openvino"):
+        raise RuntimeUnavailable(f"{spec.name} is a graph for OpenVINO; the runtime {options.runtime} cannot run it")
+    if labels is None:
+        raise InvalidLabels(f"{spec.name} is a model of yours: give its labels, --labels FILE")
+    name = target.stem
+    with tempfile.TemporaryDirectory(prefix="package-") as folder:
+        stage, config = Path(folder) / "stage", Path(folder) / CONFIG_FILE
+        stage.mkdir()
+        source = import_graph(graph, spec, stage / OPENVINO_FILE)
+        if source.num_classes != spec.num_classes:
+            raise InvalidConfig(f"{graph.name} answers {source.num_classes} classes, the spec says {spec.num_classes}")
+        check_label_count(labels, source.num_classes, origin=options.labels.name if options.labels else name)
+        info = ArchiveInfo(
+            spec=spec.name,
+            name=name,
+            version=options.version,
+            num_classes=source.num_classes,
+            head=source.head,
+            weights=source.info,
+            package_version=__version__,
+            openvino=OpenVinoInfo(model=OPENVINO_FILE, weights_sha256=source.info.sha256),
+        )
+        (stage / ARCHIVE_FILE).write_text(json.dumps(info.to_json(), indent=2) + "\n", encoding="utf-8")
+        (stage / LABELS_FILE).write_text(index_to_name(labels), encoding="utf-8")
+        write_own_spec(stage, spec)
+        settings = model_config(
+            name=name, spec=spec.name, head=info.head, runtime="openvino", precision=options.precision
+        )
+        model_settings(yaml.safe_load(settings), own=spec)
+        config.write_text(settings, encoding="utf-8")
+        build_archive(stage, config, entry_file(spec.pathways), target, name=name, version=options.version)
+    return Packaged(path=target, info=info)
 
 
 def summary(packaged: Packaged) -> str:

@@ -1,5 +1,8 @@
 """A user's spec file, `my_model.yaml` -> a ModelSpec: the architecture of a model that is known, and what differs.
 
+Or an architecture of one's own as an OpenVINO IR: `architecture: graph`, `graph: model.xml` (a path from the file's
+folder), and every field of _GRAPH_NEEDS.
+
 architecture: x3d_xs        # a spec's name: its network, and every field that the file does not name
 name: gestures              # default: the file's name
 num_classes: 3
@@ -18,7 +21,17 @@ from typing import Any, get_args
 import yaml
 
 from handlers.errors import InvalidConfig
-from handlers.specs import SPECS, Activation, Combine, ModelSpec, Temporal, Weights, get_spec
+from handlers.specs import (
+    SPECS,
+    Activation,
+    Combine,
+    GraphArchitecture,
+    ModelSpec,
+    Published,
+    Temporal,
+    Weights,
+    get_spec,
+)
 from handlers.specs.model_spec import ChannelOrder, Layout, ResizeArithmetic
 
 SUFFIXES = (".yaml", ".yml")
@@ -35,7 +48,8 @@ _CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 _COUNTS = ("num_frames", "sampling_rate", "short_side", "crop_size", "frames_per_second", "num_classes", "alpha")
 _CHANNELS = ("mean", "std")
-_FIELDS = ("name", "architecture", *_COUNTS, "exact_size", "antialias", *_CHANNELS, *_CHOICES)
+_GRAPH_NEEDS = ("num_frames", "sampling_rate", "short_side", "crop_size", "num_classes", "mean", "std")
+_FIELDS = ("name", "architecture", "graph", *_COUNTS, "exact_size", "antialias", *_CHANNELS, *_CHOICES)
 _MOST = 100_000
 
 
@@ -60,7 +74,9 @@ def read_spec_file(path: Path) -> ModelSpec:
     architecture = content.pop("architecture", None)
     if not isinstance(architecture, str):
         raise InvalidConfig(f"{path.name}: architecture must name a spec, e.g. `architecture: x3d_s`")
-    base = get_spec(architecture)
+    base = _graph_base(path, content) if architecture == "graph" else get_spec(architecture)
+    if "graph" in content:
+        raise InvalidConfig(f"{path.name}: graph belongs to `architecture: graph`, got architecture {architecture}")
     values = {name: _checked(path.name, name, value) for name, value in content.items()}
     name = values.setdefault("name", path.stem)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_\-.]*", name):
@@ -74,6 +90,38 @@ def read_spec_file(path: Path) -> ModelSpec:
         return replace(base, **values)
     except ValueError as error:
         raise InvalidConfig(f"{path.name}: {error}") from error
+
+
+def graph_file(spec_file: str, spec: ModelSpec) -> Path | None:
+    """Where the graph of a spec that came from that file is; None for a network that is known here."""
+    if not isinstance(spec.architecture, GraphArchitecture):
+        return None
+    return Path(spec_file).parent / spec.architecture.file
+
+
+def _graph_base(path: Path, content: dict[str, Any]) -> ModelSpec:
+    """The spec of a graph before the file's own fields; takes `graph` out of the content."""
+    file = content.pop("graph", None)
+    if not isinstance(file, str) or not file.endswith(".xml"):
+        raise InvalidConfig(f"{path.name}: architecture: graph needs `graph: model.xml`, an OpenVINO IR, got {file!r}")
+    missing = [name for name in _GRAPH_NEEDS if name not in content]
+    if missing:
+        raise InvalidConfig(f"{path.name}: a graph's spec has to say {', '.join(missing)}")
+    weights = (path.parent / file).with_suffix(".bin")
+    params_m = weights.stat().st_size / 4e6 if weights.is_file() else 0.0
+    return ModelSpec(
+        name="graph",
+        family="graph",
+        num_frames=1,
+        sampling_rate=1,
+        short_side=1,
+        crop_size=1,
+        head="graph",
+        architecture=GraphArchitecture(file=file),
+        published=Published(top1=None, top5=None, params_m=params_m, flops_g=None, views="1x1", source="own"),
+        weights=Weights(source="own"),
+        preprocessing_source="own",
+    )
 
 
 def _checked(origin: str, name: str, value: Any) -> Any:

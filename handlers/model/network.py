@@ -27,6 +27,7 @@ from torch import nn
 
 from handlers.errors import InvalidCheckpoint
 from handlers.specs import (
+    GraphArchitecture,
     Head,
     HubArchitecture,
     ModelSpec,
@@ -85,6 +86,8 @@ def build_model(spec: ModelSpec, *, num_classes: int, head: Head) -> nn.Module:
 def _backbone(spec: ModelSpec, num_classes: int) -> Any:  # pytorchvideo is untyped, and its modules are edited above
     """The hub's model: the same builder, called with the arguments of `pytorchvideo.models.hub`."""
     architecture = spec.architecture
+    if isinstance(architecture, GraphArchitecture):
+        raise InvalidCheckpoint(f"{spec.name} is a graph for OpenVINO; torch cannot build it")
     if isinstance(architecture, X3DArchitecture):
         # SiLU is pytorchvideo's Swish (x * sigmoid(x)) as one traceable operator instead of an autograd function.
         return create_x3d(

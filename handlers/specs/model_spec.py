@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-Family = Literal["x3d", "slow", "slowfast", "c2d", "i3d", "csn", "r2plus1d", "mvit", "torchvision"]
-Head = Literal["pytorchvideo", "mmaction2", "pyslowfast", "torchvision"]
+Family = Literal["x3d", "slow", "slowfast", "c2d", "i3d", "csn", "r2plus1d", "mvit", "torchvision", "graph"]
+Head = Literal["pytorchvideo", "mmaction2", "pyslowfast", "torchvision", "graph"]
 Source = Literal["tutorial", "zoo", "hub", "pyslowfast", "mmaction2", "torchvision", "here", "own"]
 
 Temporal = Literal["recipe", "fps_stride", "whole_video"]
@@ -68,7 +68,14 @@ class TorchvisionArchitecture:
     classifier: str
 
 
-Architecture = X3DArchitecture | ResNetArchitecture | HubArchitecture | TorchvisionArchitecture
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphArchitecture:
+    """No network that is known here: the archive holds the model as an OpenVINO IR, made from the file of this name."""
+
+    file: str
+
+
+Architecture = X3DArchitecture | ResNetArchitecture | HubArchitecture | TorchvisionArchitecture | GraphArchitecture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from handlers.specs.model_spec import (
     Accuracy,
+    GraphArchitecture,
     HubArchitecture,
     ModelSpec,
     Published,
@@ -19,7 +20,10 @@ from handlers.specs.model_spec import (
 )
 
 _ARCHITECTURES: Mapping[str, Any] = MappingProxyType(
-    {kind.__name__: kind for kind in (X3DArchitecture, ResNetArchitecture, HubArchitecture, TorchvisionArchitecture)}
+    {
+        kind.__name__: kind
+        for kind in (X3DArchitecture, ResNetArchitecture, HubArchitecture, TorchvisionArchitecture, GraphArchitecture)
+    }
 )
 
 
