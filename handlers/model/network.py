@@ -8,7 +8,8 @@ Three ecosystems share the backbones and differ at the end, so a checkpoint's he
 
 pytorchvideo 0.1.5 builds X3D with a Softmax in the head, which its own main branch dropped later
 (`head_activation=None`); with it a recipe that applies softmax itself would do so twice. It is dropped here too: all
-models return logits. So it is with R(2+1)D's.
+models return logits. R(2+1)D's head has a Softmax, too, before it averages the positions, and no later version dropped
+it: its logits are the logarithms of the averaged probabilities, as with PySlowFast's head.
 
 Models beyond X3D, Slow and SlowFast have one head, that of the library that builds them, pytorchvideo or torchvision.
 """
@@ -134,6 +135,8 @@ def _from_hub(architecture: HubArchitecture, num_classes: int) -> Any:
     model = builder(model_num_class=num_classes, **arguments)
     if architecture.model.startswith("slowfast"):
         model.blocks[0].inplace = False
+    elif architecture.model.startswith("r2plus1d"):
+        model.blocks[-1].output_pool = LogMeanProbability()
     return model
 
 

@@ -39,7 +39,7 @@ FILES = (
     "made/t_fps12.5.mp4",
     "made/t_fps50.mp4",
 )
-LIGHT = ("tv_mc3_18", "c2d_r50")
+LIGHT = ("tv_mc3_18",)
 """In every run, on the first three files; the others with `--all`, on all."""
 
 

@@ -14,6 +14,7 @@ import pytest
 import requests
 
 from camera_motion.sample_clips import LABELS, make_clip, sample_clip
+from serving.package import PackageOptions, package
 from serving.server import TorchServe
 from serving.shell_exports import key_function
 from tests.support.pages import blocks as page_blocks
@@ -96,7 +97,7 @@ def run(block: str, folder: Path, server: TorchServe) -> str:
 
 
 def test_the_page_leads_from_a_state_dict_to_an_answer(server: TorchServe, model_store: Path, workplace: Path) -> None:
-    (fine_tune,) = blocks("python")
+    fine_tune, _ = blocks("python")
     subprocess.run([sys.executable, "-W", "ignore", "-c", fine_tune], cwd=workplace, check=True, timeout=120)
     packaging, registering, asking, _ = blocks("bash")
     assert "mine.mar" in run(packaging, workplace, server)
@@ -105,6 +106,21 @@ def test_the_page_leads_from_a_state_dict_to_an_answer(server: TorchServe, model
     scores = json.loads(run(asking, workplace, server))
     assert sorted(scores) == ["clap", "point", "wave"]
     assert sum(scores.values()) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_network_of_ones_own_is_exported_as_the_page_says(workplace: Path) -> None:
+    _, export = blocks("python")
+    subprocess.run([sys.executable, "-W", "ignore", "-c", export], cwd=workplace, check=True, timeout=120)
+    assert (workplace / "network.xml").is_file()
+    (workplace / "my_network.yaml").write_text(
+        "{architecture: graph, graph: network.xml, num_frames: 4, sampling_rate: 2, short_side: 128, crop_size: 112, "
+        "num_classes: 3, mean: 0.45, std: 0.225}"
+    )
+    (workplace / "three.txt").write_text("wave\nclap\npoint\n")
+    options = PackageOptions(
+        spec=str(workplace / "my_network.yaml"), labels=workplace / "three.txt", output=workplace, progress=False
+    )
+    assert package(options).info.num_classes == 3
 
 
 def test_the_worked_example_packages_and_films(workplace: Path, server: TorchServe) -> None:
