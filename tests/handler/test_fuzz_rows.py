@@ -63,6 +63,7 @@ _values: dict[str, st.SearchStrategy[Any]] = {
     "stride_sec": st.floats(0.1, 9),
     "average": st.sampled_from(["prob", "score"]),
     "format": st.sampled_from(["dict", "list", "full"]),
+    "threshold": st.floats(0, 1),
 }
 _options = st.fixed_dictionaries({}, optional=_values)
 _video = _encoded | st.builds(lambda text, options: {"data": text, **options}, _encoded, _options)
