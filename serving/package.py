@@ -145,11 +145,7 @@ def _package_graph(
         (stage / ARCHIVE_FILE).write_text(json.dumps(info.to_json(), indent=2) + "\n", encoding="utf-8")
         (stage / LABELS_FILE).write_text(index_to_name(labels), encoding="utf-8")
         write_own_spec(stage, spec)
-        settings = model_config(
-            name=name, spec=spec.name, head=info.head, runtime="openvino", precision=options.precision
-        )
-        model_settings(yaml.safe_load(settings), own=spec)
-        config.write_text(settings, encoding="utf-8")
+        config.write_text(_settings_text(replace(options, runtime="openvino"), info, spec), encoding="utf-8")
         build_archive(stage, config, entry_file(spec.pathways), target, name=name, version=options.version)
     return Packaged(path=target, info=info)
 

@@ -86,7 +86,9 @@ def check_plan(data: bytes) -> None:
     num_frames, shown = num_frames % 32 + 1, table.shown()
     windows = [(i, Window(Fraction(start, 100) + i, Fraction(start + length, 100) + i)) for i in range(count % 4 + 1)]
     origin = min(table.pts, default=0)
-    clips = plan_clips(windows, shown, time_base=Fraction(1, 100), origin=origin, num_frames=num_frames)
+    clips = plan_clips(
+        windows, shown, time_base=Fraction(1, 100), origin=origin, pick=lambda n: subsample_indices(n, num_frames)
+    )
     for clip in clips:
         inside = [pts for pts in shown if clip.first <= pts < clip.end]
         assert list(clip.picks) == [inside[int(at)] for at in subsample_indices(len(inside), num_frames)]

@@ -159,7 +159,7 @@ def test_a_description_is_json(classifier: VideoClassifier) -> None:
 
 def test_isolation_by_request_has_one_process_more(h264_video: bytes) -> None:
     config = HandlerConfig.from_mapping({"spec": "x3d_xs", "isolation": "request", "decode_processes": 1})
-    service = create_decoder(config.model_spec, config)
+    service = create_decoder(get_spec(config.spec), config)
     assert isinstance(service, ProcessDecodeService)
     try:
         before = service.process_ids()
@@ -174,7 +174,7 @@ def test_isolation_by_request_has_one_process_more(h264_video: bytes) -> None:
 @pytest.mark.parametrize("setting", [{"isolation": "none"}, {"decoder": "encoded_video"}])
 def test_the_modern_profile_holds_without_processes(setting: dict[str, str]) -> None:
     config = HandlerConfig.from_mapping({"spec": "x3d_xs", "codecs": "modern", **setting})
-    service = create_decoder(config.model_spec, config)
+    service = create_decoder(get_spec(config.spec), config)
     try:
         outcome = decode(service, make_video(VideoPlan(num_frames=6, width=96, height=80, container="flv")))
     finally:
