@@ -98,6 +98,7 @@ class VideoClient(BaseClient):
         num_clips: int | None = None,
         num_crops: int | None = None,
         average: Average | None = None,
+        threshold: float | None = None,
     ) -> Generator[StreamEvent, None, None]:
         """The answer to a video as events, each as soon as the server knows it: `timeline` while it is computed.
 
@@ -112,6 +113,7 @@ class VideoClient(BaseClient):
             "num_clips": num_clips,
             "num_crops": num_crops,
             "average": average,
+            "threshold": threshold,
         }
         texts = {name: str(value) for name, value in options.items() if value is not None}
         source = Source.of(video)
