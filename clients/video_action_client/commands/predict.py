@@ -220,8 +220,9 @@ def event_json(name: str, event: StreamEvent) -> str:
 
 def window_line(name: str, event: StreamEvent) -> str:
     assert isinstance(event, StreamWindow)
-    clip, top = event.clip, event.clip.predictions[0]
-    return f"{name}  {clock(clip.start_sec):>9} - {clock(clip.end_sec):>9}  {top.label} {top.score:.2f}"
+    clip = event.clip
+    top = f"{clip.predictions[0].label} {clip.predictions[0].score:.2f}" if clip.predictions else "-"
+    return f"{name}  {clock(clip.start_sec):>9} - {clock(clip.end_sec):>9}  {top}"
 
 
 def report(outcome: Outcome, options: argparse.Namespace) -> None:
