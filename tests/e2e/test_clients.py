@@ -306,10 +306,11 @@ def test_the_examples_of_the_page_run(
             outputs.append(done.stdout)
     server.unregister("page", "2.0")  # the page unregisters the first
     (server.model_store / "page-2.0.mar").unlink()
-    assert len(outputs) == 10
+    assert len(outputs) == 11
     predicted, models = outputs[1], outputs[-3]
     assert predicted.count("ms in the server") == 3
-    assert "registered with 1 initial workers" in models
+    assert "Version: 2.0 registered with" in models
+    assert any("windows of a video of" in output for output in outputs)
     assert "page 2.0 default ready" in models
     assert outputs[-2].strip() == "415 UnsupportedVideo"
 
