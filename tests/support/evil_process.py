@@ -86,8 +86,12 @@ class _Process:
     def refuse(self, code: str, /, **values: Any) -> None:
         self.tell("JobFailed", code=code, values=values)
 
-    def report(self, **changes: Any) -> None:
-        self.tell("JobDone", report={**asdict(_REPORT), **changes})
+    def report(self, kind: str = "JobDone", /, **changes: Any) -> None:
+        self.tell(kind, report={**asdict(_REPORT), **changes})
+
+    def opened(self, times: int = 1) -> None:
+        for _ in range(times):
+            self.report("VideoOpened")
 
 
 def _wait_for_the_end() -> None:
@@ -222,6 +226,13 @@ _ACTS: Mapping[str, tuple[tuple[str, ...], Callable[[_Process], None]]] = {
     "counted twice": (BROKEN, _after_counting(_Process.count)),
     "too many windows": (BROKEN, lambda process: process.tell("WindowsCounted", num_windows=7)),
     "no windows": (BROKEN, lambda process: process.tell("WindowsCounted", num_windows=0)),
+    "opened before it counts": (BROKEN, _Process.opened),
+    "opened twice": (BROKEN, _after_counting(lambda process: process.opened(2))),
+    "opened with nothing": (BROKEN, _after_counting(lambda process: process.tell("VideoOpened", report={}))),
+    "opened with two lines": (
+        BROKEN,
+        _after_counting(lambda process: process.report("VideoOpened", codec="h264\n[METRICS]x")),
+    ),
     "a window before it counts": (BROKEN, lambda process: process.window(0, 0)),
     "a window behind the last": (BROKEN, _after_counting(lambda process: process.window(6, 0))),
     "a window twice": (BROKEN, _after_counting(lambda process: process.windows((0, 0), (0, 1)))),
