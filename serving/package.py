@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
 
-import yaml
 from safetensors.torch import save_file
 
 from handlers import __version__
-from handlers.config import Precision, RuntimeName, model_settings
 from handlers.errors import InvalidConfig, InvalidLabels, RuntimeUnavailable
 from handlers.model.archive_info import (
     ARCHIVE_FILE,
@@ -29,14 +24,13 @@ from handlers.model.checkpoints import HEAD_METADATA_KEY
 from handlers.model.labels import check_label_count, checked_labels, index_to_name, read_labels
 from handlers.model.network import load_model
 from handlers.model.own_spec import write_own_spec
-from handlers.model.runtimes import has_gpu_driver
 from handlers.specs import ModelSpec
 from serving.build_archive import build_archive, entry_file
 from serving.download import sha256_of
 from serving.graph import import_graph
-from serving.model_config import model_config
 from serving.openvino_export import convert, openvino_installed
-from serving.settings import check_fixed, check_runtime, check_server_settings, edited, flattened
+from serving.package_options import PRECISIONS, RUNTIMES, PackageOptions, checked_target, settings_text, with_settings
+from serving.settings import check_runtime
 from serving.spec_file import graph_file, resolve_spec
 from serving.weights import (
     WEIGHTS_FOLDER,
@@ -46,35 +40,7 @@ from serving.weights import (
     random_weights,
 )
 
-RUNTIMES: tuple[str, ...] = get_args(RuntimeName)
-PRECISIONS: tuple[str, ...] = get_args(Precision)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackageOptions:
-    """What to package; the fields are the command's options.
-
-    `file` is the archive's name in `output`, NAME.mar without it. `settings` are those of model-config.yaml that shall
-    differ from the defaults, by their keys, as in `handler.limits.max_video_sec`.
-    """
-
-    spec: str
-    checkpoint: str | None = None
-    key: str | None = None
-    strip_prefix: str | None = None
-    labels: Path | None = None
-    name: str | None = None
-    file: str | None = None
-    version: str = "1.0"
-    runtime: str = "auto"
-    precision: str = "float32"
-    weights: str = "published"
-    seed: int = 0
-    output: Path = Path("model_store")
-    force: bool = False
-    offline: bool = False
-    progress: bool = True
-    settings: Mapping[str, object] = field(default_factory=dict)
+__all__ = ["PRECISIONS", "RUNTIMES", "PackageOptions", "Packaged", "package", "summary"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +55,9 @@ class Packaged:
 def package(options: PackageOptions) -> Packaged:
     """Writes the archive; raises SetupError or DownloadError with one sentence, and then leaves nothing behind."""
     spec, is_own = resolve_spec(options.spec)
-    options = _with_settings(options, spec, own=is_own)
+    options = with_settings(options, spec, own=is_own)
     name = options.name or spec.name
-    target = _checked_target(options, name)
+    target = checked_target(options, name)
     entry = entry_file(spec.pathways)
     _check_runtime(options)
     given_labels = None if options.labels is None else read_labels(options.labels)
@@ -109,7 +75,7 @@ def package(options: PackageOptions) -> Packaged:
         (stage / LABELS_FILE).write_text(index_to_name(labels), encoding="utf-8")
         if is_own:
             write_own_spec(stage, spec)
-        config.write_text(_settings_text(options, info, spec if is_own else None), encoding="utf-8")
+        config.write_text(settings_text(options, info, spec if is_own else None), encoding="utf-8")
         build_archive(stage, config, entry, target, name=name, version=options.version)
     return Packaged(path=target, info=info, notes=notes)
 
@@ -145,7 +111,7 @@ def _package_graph(
         (stage / ARCHIVE_FILE).write_text(json.dumps(info.to_json(), indent=2) + "\n", encoding="utf-8")
         (stage / LABELS_FILE).write_text(index_to_name(labels), encoding="utf-8")
         write_own_spec(stage, spec)
-        config.write_text(_settings_text(replace(options, runtime="openvino"), info, spec), encoding="utf-8")
+        config.write_text(settings_text(replace(options, runtime="openvino"), info, spec), encoding="utf-8")
         build_archive(stage, config, entry_file(spec.pathways), target, name=name, version=options.version)
     return Packaged(path=target, info=info)
 
@@ -169,71 +135,6 @@ def summary(packaged: Packaged) -> str:
     return "\n".join(lines)
 
 
-def _with_settings(options: PackageOptions, spec: ModelSpec, *, own: bool) -> PackageOptions:
-    """With the runtime and the precision that the settings name, which decide what goes into the archive.
-
-    Raises InvalidConfig where an option and a setting contradict, or a setting is wrong in itself.
-    """
-    sources = {"runtime": options.runtime, "precision": options.precision}
-    for name, default in (("runtime", "auto"), ("precision", "float32")):
-        wanted = str(options.settings.get(f"handler.{name}", sources[name]))
-        if sources[name] not in (default, wanted):
-            raise InvalidConfig(
-                f"--{name} {sources[name]} and the setting handler.{name}={wanted} contradict each other"
-            )
-        sources[name] = wanted
-    chosen = replace(options, runtime=sources["runtime"], precision=sources["precision"])
-    # Most mistakes are in the text alone: found here, before weights are read and a model is converted.
-    head = options.settings.get("handler.head", spec.head)
-    light = chosen.runtime in ("auto", "openvino") and not has_gpu_driver()
-    _checked_settings(chosen, name=spec.name, spec=spec.name, head=head, own=spec if own else None, light_workers=light)
-    return chosen
-
-
-def _settings_text(options: PackageOptions, info: ArchiveInfo, own: ModelSpec | None) -> str:
-    light = _runs_on_openvino(options, info)
-    return _checked_settings(options, name=info.name, spec=info.spec, head=info.head, own=own, light_workers=light)
-
-
-def _checked_settings(
-    options: PackageOptions, *, name: str, spec: str, head: Any, own: ModelSpec | None, light_workers: bool
-) -> str:
-    """model-config.yaml with the chosen settings; what a worker would refuse is refused here with InvalidConfig."""
-    text = model_config(
-        name=name,
-        spec=spec,
-        head=head,
-        runtime=options.runtime,
-        precision=options.precision,
-        light_workers=light_workers,
-    )
-    check_fixed(options.settings, flattened(yaml.safe_load(text)))
-    text = edited(text, options.settings)
-    content = yaml.safe_load(text)
-    check_server_settings(content)
-    model_settings(content, own=own)
-    return text
-
-
-def _checked_target(options: PackageOptions, name: str) -> Path:
-    """The .mar to write; raises InvalidConfig for a name TorchServe refuses or a target that is in the way."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_\-.]*", name):
-        raise InvalidConfig(f"the model name {name!r} may hold letters, digits, '_', '-' and '.' alone")
-    if not re.fullmatch(r"\d+(\.\d+)*", options.version):
-        raise InvalidConfig(f"the version {options.version!r} must be numbers and dots, as in 1.0")
-    file = options.file or f"{name}.mar"
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_\-.]*\.mar", file):
-        raise InvalidConfig(
-            f"--file {file!r} must be a name that ends in .mar, as in x3d_s-2.0.mar; --output names the folder"
-        )
-    target = options.output / file
-    if options.output.exists() and not options.output.is_dir():
-        raise InvalidConfig(f"--output {options.output} is a file; it must be a folder")
-    if target.exists() and not options.force:
-        raise InvalidConfig(f"{target} exists; --force replaces it")
-    return target
-
-
 def _check_runtime(options: PackageOptions) -> None:
     if options.runtime not in RUNTIMES:
         raise InvalidConfig(f"unknown runtime {options.runtime!r}; known: {', '.join(RUNTIMES)}")
@@ -242,13 +143,6 @@ def _check_runtime(options: PackageOptions) -> None:
     check_runtime(options.runtime, options.precision)
     if options.runtime == "openvino" and not openvino_installed():
         raise RuntimeUnavailable("the openvino runtime needs the package openvino: pip install openvino")
-
-
-def _runs_on_openvino(options: PackageOptions, info: ArchiveInfo) -> bool:
-    """Whether workers on this machine will run the converted model; `auto` takes a GPU where there is one."""
-    if info.openvino is None or options.precision == "float16":
-        return False
-    return options.runtime == "openvino" or not has_gpu_driver()
 
 
 def _weights(options: PackageOptions, spec: ModelSpec, label_count: int | None) -> WeightsSource:
