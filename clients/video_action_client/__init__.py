@@ -8,7 +8,8 @@ with VideoClient() as client:
 
 http_client.py    VideoClient
 grpc_client.py    GrpcVideoClient: same methods, same answers, same exceptions
-base.py           what both share; keys.py: TorchServe's keys; retry.py: when a call is repeated
+base.py           predictions, management.py: models; what both clients share
+keys.py           TorchServe's keys; retry.py: when a call is repeated
 source.py         what can be sent
 results.py        what comes back; events.py: an answer that comes in lines
 upgrade.py        versions replaced without losing a request

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from .errors import ClientError, Conflict, RequestTimeout
 
 if TYPE_CHECKING:
-    from .base import BaseClient
+    from .management import Management
     from .results import ModelInfo
 
 DRAIN_SEC = 60.0
@@ -22,7 +22,7 @@ _POLL_SEC = 0.25
 _LOOKS = 3
 
 
-def drain(client: BaseClient, model: str, version: str | None, *, timeout_sec: float) -> None:
+def drain(client: Management, model: str, version: str | None, *, timeout_sec: float) -> None:
     """Return when the version has no request left. Raises RequestTimeout if it still has some after `timeout_sec`."""
     deadline = time.monotonic() + timeout_sec
     quiet = 0
@@ -44,8 +44,8 @@ def _is_quiet(info: ModelInfo) -> bool:
     return info.pending_requests == 0 and not busy
 
 
-def upgrade(client: BaseClient, model: str, archive: str, *, workers: int | None, drain_sec: float) -> str:
-    """See `BaseClient.upgrade`."""
+def upgrade(client: Management, model: str, archive: str, *, workers: int | None, drain_sec: float) -> str:
+    """See `Management.upgrade`."""
     before = {info.version: info for info in client.models() if info.name == model}
     old = next((info for info in before.values() if info.default), None)
     try:
