@@ -112,12 +112,19 @@ def test_the_worker_has_no_canary_open(server: TorchServe) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="Landlock and seccomp are Linux's")
 def test_decoding_processes_are_confined_and_the_description_says_so(server: TorchServe) -> None:
     (worker,) = server.worker_pids("x3d_xs")
-    decoders = psutil.Process(worker).children(recursive=True)
-    assert decoders
-    for process in decoders:
-        status = Path(f"/proc/{process.pid}/status").read_text()
-        assert "\nSeccomp:\t2\n" in status
-        assert "\nNoNewPrivs:\t1\n" in status
+
+    def statuses() -> list[str]:
+        return [
+            Path(f"/proc/{process.pid}/status").read_text() for process in psutil.Process(worker).children(recursive=True)
+        ]
+
+    def all_confined() -> bool:
+        found = statuses()
+        assert found
+        return all("\nSeccomp:\t2\n" in status and "\nNoNewPrivs:\t1\n" in status for status in found)
+
+    # The files before this test had decoding processes replaced: one that still starts has read nothing yet.
+    wait_until("every decoding process is confined", all_confined, within_sec=30)
     url = f"{server.management_url}/models/x3d_xs?customized=true"
     (entry,) = requests.get(url, headers=server.headers("management"), timeout=60).json()
     known = entry["customizedMetadata"]

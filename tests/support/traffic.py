@@ -167,6 +167,12 @@ def _with_settings(text: str, settings: Mapping[str, object]) -> str:
     return text
 
 
+def process_tree(pids: Sequence[int]) -> frozenset[int]:
+    """These processes and all that they started."""
+    processes = [psutil.Process(pid) for pid in pids]
+    return frozenset(pids) | {child.pid for process in processes for child in process.children(recursive=True)}
+
+
 def resident_bytes(pids: Sequence[int]) -> int:
     """Resident memory of these processes and of all that they started."""
     processes = [psutil.Process(pid) for pid in pids]
