@@ -1,6 +1,6 @@
 """The page to try served models: a Gradio form in front of the client. `python -m scripts.demo` shows it.
 
-page.py        the form and the events behind it, with style.css and seek.js
+page.py        the form and the events behind it, with style.css and page.js
 requests.py    what the form asks the server, and the command line that asks the same
 html.py        an answer as HTML
 security.py    headers, and requests of other pages that are refused; uploads.py: how much uploads may take on disk

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from video_action_client import Prediction, ScoredLabel, Segment, Timeline
+from video_action_client import Clip, Prediction, ScoredLabel, Segment, Timeline
 from video_action_client.text import RANDOM_WEIGHTS, clock, sampling_text, timing_text, video_text
 
 Answer = Prediction | Timeline
@@ -17,19 +17,15 @@ _TICKS = 5
 
 def bars(labels: Sequence[ScoredLabel]) -> str:
     """The labels with bars to the scale of 1."""
-    rows = "".join(
-        f'<li class="va-label"><span class="va-name">{escape(each.label)}</span>'
-        f'<span class="va-score">{each.score:.1%}</span>'
-        f'<span class="va-track"><span class="va-fill" style="width:{each.score:.2%}"></span></span></li>'
-        for each in labels
-    )
-    return panel("Labels", f'<ol class="va-labels" aria-label="Labels, most likely first">{rows}</ol>')
+    return panel("Labels", _label_list(labels, "Labels, most likely first"))
 
 
-def timeline(answer: Timeline) -> str:
-    """The segments to scale, as buttons that carry the second to seek to, over an axis of the whole video."""
-    segments = answer.segments
-    end_sec = answer.video.duration_sec or max((each.end_sec for each in segments), default=0.0)
+def timeline(segments: Sequence[Segment], duration_sec: float | None) -> str:
+    """The segments to scale, as buttons that carry the second to seek to, over an axis of the whole video.
+
+    Without a duration the axis ends where the last segment does.
+    """
+    end_sec = duration_sec or max((each.end_sec for each in segments), default=0.0)
     end_sec = max(end_sec, max((each.start_sec for each in segments), default=0.0), 1e-6)
     colours = _colours(segments)
     buttons = "".join(
@@ -67,6 +63,18 @@ def facts(answer: Answer) -> str:
     return warning + panel("How they came about", f'<dl class="va-facts">{cells}</dl>')
 
 
+def progress(done: int, windows: int, latest: Clip | None) -> str:
+    """How far a video is, with the best labels of the window that came last."""
+    text = (
+        "Waiting for the first window ..."
+        if latest is None
+        else f"Window {done} of {windows}, at {clock(latest.start_sec)}"
+    )
+    drawn = "" if latest is None else _label_list(latest.predictions, f"Labels of window {done}")
+    bar = f'<progress class="va-progress" max="{windows}" value="{done}" aria-label="Windows that are done"></progress>'
+    return panel("So far", f'<div class="va-hint" role="status">{escape(text)}</div>{bar}{drawn}')
+
+
 def panel(title: str, content: str) -> str:
     """A box with a heading; `content` is HTML."""
     return f'<section class="va-panel"><h2>{escape(title)}</h2>{content}</section>'
@@ -78,6 +86,16 @@ def error(message: str) -> str:
 
 def hint(message: str) -> str:
     return panel("Labels", f'<div class="va-hint">{escape(message)}</div>')
+
+
+def _label_list(labels: Sequence[ScoredLabel], name: str) -> str:
+    rows = "".join(
+        f'<li class="va-label"><span class="va-name">{escape(each.label)}</span>'
+        f'<span class="va-score">{each.score:.1%}</span>'
+        f'<span class="va-track"><span class="va-fill" style="width:{each.score:.2%}"></span></span></li>'
+        for each in labels
+    )
+    return f'<ol class="va-labels" aria-label="{escape(name, quote=True)}">{rows}</ol>'
 
 
 def _segment(segment: Segment, until_sec: float, end_sec: float, colour: str) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import shutil
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,21 +16,24 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from demo import html
-from demo.requests import Form, ask, curl_line
+from demo.progress import Progress, progress_of
+from demo.requests import DEFAULT_TOP_K, Form, ask, curl_line
 from demo.security import ALLOWED_HOSTS, SameOriginOnly
 from demo.uploads import UploadCap, UploadLimits
 from serving.connection import START_HINT
-from video_action_client import ClientError, ModelInfo, Prediction, Timeline, VideoClient
+from video_action_client import ClientError, ModelInfo, StreamEnd, Timeline, VideoClient
 from video_action_client.commands.connection import advice
 
 # Nothing is loaded from outside: system fonts, no images.
 _FONTS = ("system-ui", "sans-serif")
 _MONO_FONTS = ("ui-monospace", "monospace")
 _STYLE = Path(__file__).with_name("style.css")
-_SEEK = Path(__file__).with_name("seek.js")
+_SCRIPT = Path(__file__).with_name("page.js")
+_SAMPLE = Path(__file__).with_name("sample.mp4")
+"""The camera pans left, then zooms in: `camera_motion.sample_clips.two_part_clip()`."""
 
 _VIDEO_ID = "va-video"
-"""The player's element, by which style.css and seek.js find it."""
+"""The player's element, by which style.css and page.js find it."""
 
 _said = partial(advice, start_hint=START_HINT)
 """An error in words, with what to do about it."""
@@ -36,6 +41,8 @@ _said = partial(advice, start_hint=START_HINT)
 _TITLE = "What happens in this video?"
 _INTRO = "Drop a video or record one; a model served by TorchServe on this machine says what it sees, and when."
 _NOTHING_YET = "Labels appear here once a video has been classified."
+_SENDING = "Sending the video ..."
+MOST_LABELS = 20
 _MODES = [("A timeline", "timeline"), ("Some clips, averaged", "clips")]
 # Uploads are looked at every 10 minutes and removed when they are an hour old; all of them when the page is stopped.
 _CLEANING_SEC = (600, 3600)
@@ -60,6 +67,7 @@ class Page:
     def __init__(self, settings: PageSettings) -> None:
         self._client = settings.client
         self._key_file = settings.key_file
+        self._uploads = settings.uploads
 
     def models(self) -> tuple[Any, Any, str]:
         """Choices of models and versions, and an error where they cannot be listed."""
@@ -85,6 +93,21 @@ class Page:
             served = ()
         return version_choices(served, model)
 
+    def most_labels(self, model: str | None) -> Any:
+        """The slider of how many labels to show, up to as many as the model has."""
+        try:
+            metadata = (self._client.describe(model).metadata or {}) if model else {}
+        except ClientError:  # reported when a video is sent
+            metadata = {}
+        return gr.Slider(maximum=min(int(metadata.get("num_labels", MOST_LABELS)), MOST_LABELS))
+
+    def sample(self) -> tuple[str, Any]:
+        """The sample clip, as if it had been dropped, and the button that asks about it."""
+        path = self._uploads / "sample" / _SAMPLE.name
+        path.parent.mkdir(exist_ok=True)
+        shutil.copyfile(_SAMPLE, path)  # old uploads are removed there, so it is copied each time
+        return str(path), classify_button(busy=False)
+
     def classify(
         self,
         video: str | None,
@@ -98,17 +121,14 @@ class Page:
         start_sec: float | None,
         end_sec: float | None,
         average: str,
-    ) -> tuple[str, str, str, Any]:
-        """Timeline, labels, facts and command line; an error takes the labels' place."""
-        if not video:
-            return "", html.error("There is no video yet: drop one into the box, or record one."), "", gr.skip()
-        if not model:
-            return (
-                "",
-                html.error("There is no model to ask: start the server and list the models again."),
-                "",
-                gr.skip(),
-            )
+    ) -> Generator[tuple[Any, ...], None, None]:
+        """What the page shows while the answer comes, and then; an error takes the labels' place. See `Shown`."""
+        yield Shown(busy=True).values()
+        if problem := _missing(video, model):
+            yield Shown(labels=html.error(problem)).values()
+            return
+        assert video is not None
+        assert model is not None
         form = Form(
             model=model,
             version=version or None,
@@ -116,23 +136,77 @@ class Page:
             stride_sec=stride_sec or 1.0,
             num_clips=int(num_clips or 1),
             num_crops=int(num_crops or 1),
-            top_k=int(top_k or 5),
+            top_k=int(top_k or DEFAULT_TOP_K),
             start_sec=start_sec or 0.0,
             end_sec=end_sec or 0.0,
             average=average,
         )
-        line = gr.Code(curl_line(self._client.url, Path(video), form, key_file=self._key_file), visible=True)
+        line = curl_line(self._client.url, Path(video), form, key_file=self._key_file)
+        shown = Shown(labels=html.hint(_SENDING), command=line, video=video, busy=True)
+        yield shown.values()
         try:
-            answer = ask(self._client, Path(video), form)
+            with closing(ask(self._client, Path(video), form)) as events:
+                for state in progress_of(events):
+                    shown = shown.after(state)
+                    yield shown.values()
         except ClientError as error:
-            return "", html.error(_said(error)), "", line
-        return *shown(answer), line
+            yield replace(shown, labels=html.error(_said(error)), busy=False).values()
 
 
-def shown(answer: Prediction | Timeline) -> tuple[str, str, str]:
-    """Timeline (empty where there is none), labels, facts."""
-    drawn = html.timeline(answer) if isinstance(answer, Timeline) else ""
-    return drawn, html.bars(answer.predictions), html.facts(answer)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What the page shows of one video's answer, which may still be coming. `video` is the file that it belongs to."""
+
+    timeline: str = ""
+    labels: str = ""
+    facts: str = ""
+    command: str | None = None
+    answer: str | None = None
+    video: str = ""
+    busy: bool = False
+
+    def after(self, state: Progress | StreamEnd) -> Shown:
+        """The same with what is known now."""
+        if isinstance(state, Progress):
+            drawn = html.timeline(state.segments, state.duration_sec) if state.is_timeline else ""
+            return replace(self, timeline=drawn, labels=html.progress(state.done, state.windows, state.latest))
+        answer = state.answer
+        drawn = html.timeline(answer.segments, answer.video.duration_sec) if isinstance(answer, Timeline) else ""
+        return replace(
+            self,
+            timeline=drawn,
+            labels=html.bars(answer.predictions),
+            facts=html.facts(answer),
+            answer=json.dumps(state.json, indent=1, ensure_ascii=False),
+            busy=False,
+        )
+
+    def values(self) -> tuple[Any, ...]:
+        """Of the components timeline, labels, facts, command, answer, what the answer belongs to, and the button."""
+        return (
+            self.timeline,
+            self.labels,
+            self.facts,
+            gr.Code(self.command, visible=self.command is not None),
+            gr.Code(self.answer, visible=self.answer is not None),
+            self.video,
+            classify_button(busy=self.busy),
+        )
+
+
+def classify_button(*, busy: bool) -> Any:
+    return gr.Button("Classifying ..." if busy else "Classify", interactive=not busy)
+
+
+def _missing(video: str | None, model: str | None) -> str | None:
+    """What keeps a video from being sent, in a visitor's words."""
+    if not video:
+        return "There is no video yet: drop one into the box, or record one."
+    if Path(video).stat().st_size == 0:
+        return "The file is empty. Choose another video, or record one."
+    if not model:
+        return "There is no model to ask: start the server and list the models again."
+    return None
 
 
 def version_choices(served: Sequence[ModelInfo], model: str | None) -> Any:
@@ -155,10 +229,12 @@ def build(settings: PageSettings) -> gr.Blocks:
                 video = gr.Video(
                     label="Video", sources=["upload", "webcam"], include_audio=True, elem_id=_VIDEO_ID, buttons=[]
                 )
-                timeline = gr.HTML(elem_id="va-timeline", js_on_load=_SEEK.read_text(encoding="utf-8"))
-                button = gr.Button("Classify", variant="primary", elem_id="va-classify")
+                timeline = gr.HTML(elem_id="va-timeline", js_on_load=_SCRIPT.read_text(encoding="utf-8"))
+                with gr.Row():
+                    button = gr.Button("Classify", variant="primary", elem_id="va-classify", scale=3)
+                    sample = gr.Button("Sample clip", elem_id="va-sample", min_width=140)
             with gr.Column(elem_id="va-ask"):
-                model, version, refresh, fields = _form()
+                model, version, refresh, top_k, fields = _form()
             with gr.Column(elem_id="va-answer"):
                 labels = gr.HTML(html.hint(_NOTHING_YET), elem_id="va-labels")
                 facts = gr.HTML(elem_id="va-facts")
@@ -171,26 +247,54 @@ def build(settings: PageSettings) -> gr.Blocks:
                     elem_id="va-curl",
                     visible=False,
                 )
+                answer = gr.Code(
+                    label="The answer",
+                    language="json",
+                    interactive=False,
+                    max_lines=12,
+                    buttons=["copy", "download"],
+                    elem_id="va-json",
+                    visible=False,
+                )
+                # The file that the answer belongs to, for the browser; it is never seen.
+                answered = gr.Textbox(visible="hidden", elem_id="va-answered")
+        shown = [timeline, labels, facts]
         listed = [model, version, status]
-        blocks.load(page.models, None, listed, api_visibility="private", show_progress="hidden")
-        refresh.click(page.models, None, listed, api_visibility="private")
-        model.input(page.versions, model, version, api_visibility="private", show_progress="hidden")
-        button.click(
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        blocks.load(page.models, None, listed, **quiet).then(page.most_labels, model, top_k, **quiet)
+        refresh.click(page.models, None, listed, api_visibility="private").then(page.most_labels, model, top_k, **quiet)
+        model.input(page.versions, model, version, **quiet)
+        model.input(page.most_labels, model, top_k, **quiet)
+        asked = button.click(
             page.classify,
             [video, model, version, *fields],
-            [timeline, labels, facts, command],
-            api_visibility="private",
-            show_progress_on=[labels],
+            [*shown, command, answer, answered, button],
             concurrency_limit=4,
+            **quiet,
         )
-        # Another video makes the old answer wrong. Cleared in the browser: from here it could overtake the next answer.
+        sample.click(page.sample, None, [video, button], cancels=[asked], **quiet)
+        # Another video: the question about the one before is given up, and its answer is taken away. The latter in the
+        # browser, which may say so late: an answer that already belongs to this video stays.
+        gr.on(
+            [video.upload, video.clear, video.start_recording],
+            partial(classify_button, busy=False),
+            None,
+            button,
+            cancels=[asked],
+            **quiet,
+        )
         blank = json.dumps(["", html.hint(_NOTHING_YET), ""])
-        video.change(None, None, [timeline, labels, facts], js=f"() => {blank}")
+        video.change(
+            None,
+            [video, answered, *shown],
+            shown,
+            js=f"(video, answered, ...shown) => video && video.path === answered ? shown : {blank}",
+        )
     return blocks
 
 
-def _form() -> tuple[gr.Dropdown, gr.Dropdown, gr.Button, list[Any]]:
-    """Model, version, the button that lists them again, and the other fields in the order of `Page.classify`."""
+def _form() -> tuple[gr.Dropdown, gr.Dropdown, gr.Button, gr.Slider, list[Any]]:
+    """Model, version, the button that lists them again, the labels' slider; all fields in `Page.classify`'s order."""
     with gr.Row():
         model = gr.Dropdown(label="Model", choices=[], interactive=True, elem_id="va-model", min_width=160)
         version = gr.Dropdown(label="Version", choices=[], interactive=True, elem_id="va-version", min_width=160)
@@ -199,7 +303,7 @@ def _form() -> tuple[gr.Dropdown, gr.Dropdown, gr.Button, list[Any]]:
     with gr.Row():
         stride_sec = gr.Number(1.0, label="One window every ... seconds", minimum=0.04, min_width=160)
         num_clips = gr.Slider(1, 20, 1, step=1, label="Clips, spread over the video", visible=False, min_width=160)
-        top_k = gr.Slider(1, 20, 5, step=1, label="Labels", min_width=160)
+        top_k = gr.Slider(1, MOST_LABELS, DEFAULT_TOP_K, step=1, label="Labels", min_width=160)
     with gr.Accordion("More", open=False):
         with gr.Row():
             start_sec = gr.Number(0, label="From second", minimum=0, min_width=160)
@@ -213,7 +317,7 @@ def _form() -> tuple[gr.Dropdown, gr.Dropdown, gr.Button, list[Any]]:
         api_visibility="private",
         show_progress="hidden",
     )
-    return model, version, refresh, [mode, stride_sec, num_clips, num_crops, top_k, start_sec, end_sec, average]
+    return model, version, refresh, top_k, [mode, stride_sec, num_clips, num_crops, top_k, start_sec, end_sec, average]
 
 
 def serve(settings: PageSettings, *, port: int | None, block: bool = True) -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote
 
-from video_action_client import Prediction, Timeline, VideoClient
+from video_action_client import StreamEvent, VideoClient
 from video_action_client.http_client import option_header
 
 Mode = Literal["timeline", "clips"]
+
+DEFAULT_TOP_K = 5
+"""Is not sent, so that models of fewer classes answer them all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,33 +28,34 @@ class Form:
     stride_sec: float = 1.0
     num_clips: int = 1
     num_crops: int = 1
-    top_k: int = 5
+    top_k: int = DEFAULT_TOP_K
     start_sec: float = 0.0
     end_sec: float = 0.0
     average: str = "prob"
 
-    def options(self) -> Mapping[str, object]:
+    def options(self) -> dict[str, Any]:
         """The request's options: only those that differ from the server's defaults."""
-        given: dict[str, object] = {"format": "full", "top_k": self.top_k}
+        given: dict[str, Any] = {}
         if self.mode == "timeline":
-            given["stride_sec"] = f"{self.stride_sec:g}"
+            given["stride_sec"] = self.stride_sec
         elif self.num_clips != 1:
             given["num_clips"] = self.num_clips
+        if self.top_k != DEFAULT_TOP_K:
+            given["top_k"] = self.top_k
         if self.num_crops != 1:
             given["num_crops"] = self.num_crops
         if self.start_sec:
-            given["start_sec"] = f"{self.start_sec:g}"
+            given["start_sec"] = self.start_sec
         if self.end_sec:
-            given["end_sec"] = f"{self.end_sec:g}"
+            given["end_sec"] = self.end_sec
         if self.average != "prob":
             given["average"] = self.average
         return given
 
 
-def ask(client: VideoClient, video: Path, form: Form) -> Prediction | Timeline:
-    """The server's answer; raises ClientError."""
-    answer = client.answer(video, model=form.model, version=form.version, options=form.options())
-    return Timeline.from_json(answer) if form.mode == "timeline" else Prediction.from_json(answer)
+def ask(client: VideoClient, video: Path, form: Form) -> Generator[StreamEvent, None, None]:
+    """The server's answer as it comes; raises ClientError. Closing it early ends the server's work."""
+    return client.stream(video, model=form.model, version=form.version, **form.options())
 
 
 def curl_line(url: str, video: Path, form: Form, *, key_file: Path | None) -> str:
@@ -61,7 +65,8 @@ def curl_line(url: str, video: Path, form: Form, *, key_file: Path | None) -> st
         code = 'import json, sys; print(json.load(open(sys.argv[1]))["inference"]["key"])'
         key = f"$(python3 -c {shlex.quote(code)} {shlex.quote(str(key_file))})"
         words += ["-H", f'"Authorization: Bearer {key}"']
-    for name, value in form.options().items():
+    options: Mapping[str, object] = {"format": "full", **form.options()}
+    for name, value in options.items():
         words += ["-H", shlex.quote(f"{option_header(name)}: {value}")]
     path = "/".join(quote(part, safe="") for part in (form.model, form.version) if part)
     return " ".join([*words, "-T", shlex.quote(video.name), shlex.quote(f"{url}/predictions/{path}")])

@@ -116,8 +116,13 @@ def classify(page: Any, url: str, clip: Path, *, model: str) -> None:
     page.set_input_files("#va-video input[type=file]", clip)
     page.wait_for_selector("#va-video video")
     page.click("#va-classify")
-    page.wait_for_selector("#va-labels .va-label, #va-labels .va-error", timeout=_ANSWER_TIMEOUT_MS)
-    page.wait_for_selector("#va-curl .cm-line:has-text('curl')")  # the last of the answer's parts
+    await_answer(page)
+
+
+def await_answer(page: Any) -> None:
+    """Wait until the whole answer, or an error, is shown."""
+    page.wait_for_selector("#va-facts .va-facts, #va-labels .va-error", timeout=_ANSWER_TIMEOUT_MS)
+    page.wait_for_selector("#va-classify:not([disabled])")
 
 
 def choose_model(page: Any, name: str) -> None:

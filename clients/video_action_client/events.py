@@ -49,9 +49,10 @@ class StreamSegment:
 
 @dataclass(frozen=True, slots=True)
 class StreamEnd:
-    """Everything is there: the answer that the same request without `stream` gets."""
+    """Everything is there: the answer that the same request without `stream` gets, and its JSON (`format="full"`)."""
 
     answer: Prediction | Timeline
+    json: Mapping[str, Any]
 
 
 StreamEvent = StreamStart | StreamWindow | StreamSegment | StreamEnd
@@ -85,7 +86,7 @@ def events_of_answer(answer: Mapping[str, Any]) -> Iterator[StreamEvent]:
         yield _event({"event": "window", "index": index, **window}, gathered)
     for segment in answer.get("segments", ()):
         yield _event({"event": "segment", **segment}, gathered)
-    ends = {name: video.get(name) for name in _OF_THE_VIDEO}
+    ends = {name: video[name] for name in _OF_THE_VIDEO if name in video}
     yield _event(
         {"event": "end", "predictions": answer["predictions"], "timing_ms": answer["timing_ms"], **ends}, gathered
     )
@@ -118,9 +119,9 @@ def _event(content: dict[str, Any], gathered: dict[str, Any]) -> StreamEvent:
         gathered["segments"].append(content)
         return StreamSegment(Segment.from_json(content))
     if kind == "end":
-        gathered["video"].update({name: content[name] for name in _OF_THE_VIDEO})
+        gathered["video"].update({name: content[name] for name in _OF_THE_VIDEO if name in content})
         answer = {**gathered, "predictions": content["predictions"], "timing_ms": content["timing_ms"]}
-        return StreamEnd((Timeline if "timeline" in answer else Prediction).from_json(answer))
+        return StreamEnd((Timeline if "timeline" in answer else Prediction).from_json(answer), answer)
     if kind == "error":
         raise _error(content)
     raise ValueError(kind)

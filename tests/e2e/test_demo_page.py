@@ -17,11 +17,12 @@ import pytest
 
 from camera_motion.sample_clips import PART_SEC, PARTS, two_part_clip
 from demo.browser import NoBrowser, chromium_path, opened_page
-from scripts.screenshots import choose_model, classify, open_demo, running_demo
+from scripts.screenshots import await_answer, choose_model, classify, open_demo, running_demo
 from serving.environment import REPOSITORY
 from serving.server import TorchServe
 from tests.support.archives import tiny_archive
 from tests.support.fake_server import running_fake
+from tests.support.videos import PLANS, make_video
 from video_action_client import VideoClient
 
 pytestmark = pytest.mark.browser
@@ -96,7 +97,8 @@ def demo(browser_installed: None, server: TorchServe, audit_log: Path, model_sto
     """The page's address; its server has x3d_xs, and `three` with three fixed segments."""
     tiny_archive(model_store, "three", THREE_SEGMENTS)
     server.register("three.mar")
-    env = {"PYTHONPATH": str(audit_log.parent), "AUDIT_LOG": str(audit_log)}
+    paths = [str(audit_log.parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    env = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "AUDIT_LOG": str(audit_log)}
     with running_demo(server, env=env) as url:
         yield url
     server.unregister("three")
@@ -172,7 +174,8 @@ def test_the_command_line_repeats_the_answer(demo: str, page: Any, clip: Path) -
     page.set_input_files("#va-video input[type=file]", clip)
     page.wait_for_selector("#va-video video")
     page.click("#va-classify")
-    page.wait_for_selector("#va-curl .cm-line:has-text('curl')", timeout=60_000)
+    await_answer(page)
+    page.wait_for_selector("#va-curl .cm-line:has-text('curl')")
     line = " ".join(page.locator("#va-curl .cm-line").all_inner_texts())
     shown = page.locator("#va-labels .va-name").all_inner_texts()
     assert page.locator(".va-segment").count() == 0
@@ -212,9 +215,65 @@ def test_a_recording_from_the_camera_is_classified(demo: str, page: Any) -> None
     page.click("#va-video button:has-text('Stop')")
     page.wait_for_selector("#va-video video[src*='file=']", timeout=30_000)
     page.click("#va-classify")
-    page.wait_for_selector("#va-labels .va-label, #va-labels .va-error", timeout=60_000)
+    await_answer(page)
     assert page.locator("#va-labels .va-error").count() == 0, page.inner_text("#va-labels")
     assert page.locator("#va-labels .va-label").count() == 5
+
+
+def test_the_timeline_fills_while_the_video_is_computed(demo: str, page: Any, clip: Path) -> None:
+    """Windows are drawn before the answer is whole; another video ends the question about this one."""
+    open_demo(page, demo)
+    choose_model(page, "x3d_xs")
+    page.fill("#va-ask input[aria-label*='One window every']", "0.04")
+    page.set_input_files("#va-video input[type=file]", clip)
+    page.wait_for_selector("#va-video video")
+    page.click("#va-classify")
+    page.wait_for_selector("#va-labels .va-progress[value]")
+    page.wait_for_selector(".va-segment")
+    assert page.locator("#va-facts .va-facts").count() == 0
+    assert page.is_disabled("#va-classify")
+    windows = int(page.get_attribute("#va-labels .va-progress", "max"))
+    assert windows == 161
+    assert 0 < int(page.get_attribute("#va-labels .va-progress", "value")) <= windows
+    page.click("#va-sample")
+    page.wait_for_selector("#va-labels .va-hint:has-text('Labels appear here')")
+    page.wait_for_selector("#va-classify:not([disabled])")
+    page.fill("#va-ask input[aria-label*='One window every']", "1")
+    page.click("#va-classify")
+    await_answer(page)
+    assert "a window every 1 s (7 in all)" in page.inner_text("#va-facts")
+
+
+def test_a_sample_is_a_click_away_and_the_answer_can_be_taken_along(demo: str, page: Any) -> None:
+    open_demo(page, demo)
+    choose_model(page, "camera_motion")
+    page.click("#va-sample")
+    page.wait_for_selector("#va-video video[src*='file=']", timeout=30_000)
+    page.click("#va-classify")
+    await_answer(page)
+    with page.expect_download() as downloading:
+        page.click("#va-json a[download], #va-json button[aria-label*='ownload' i]")
+    answer = json.loads(Path(downloading.value.path()).read_text())
+    names = page.locator("#va-labels .va-name").all_inner_texts()
+    assert names == [each["label"] for each in answer["predictions"]]
+    assert answer["model"] == "camera_motion"
+
+
+def test_a_file_that_the_browser_cannot_show_is_classified(demo: str, page: Any, clip: Path, tmp_path: Path) -> None:
+    """MPEG-4 part 2 in AVI. And an empty file is called empty."""
+    avi = tmp_path / "old.avi"
+    avi.write_bytes(make_video(PLANS["mpeg4_avi"]))
+    open_demo(page, demo)
+    choose_model(page, "x3d_xs")
+    page.set_input_files("#va-video input[type=file]", avi)
+    page.wait_for_selector(".toast-message-text:has-text('It can be classified all the same')")
+    page.click("#va-classify")
+    await_answer(page)
+    assert page.locator("#va-labels .va-label").count() == 5
+    empty = tmp_path / "empty.mp4"
+    empty.touch()
+    classify(page, demo, empty, model="x3d_xs")
+    assert page.inner_text("#va-labels .va-error") == "The file is empty. Choose another video, or record one."
 
 
 def test_a_server_that_is_gone_is_said_so(page: Any) -> None:

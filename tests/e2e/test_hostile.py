@@ -114,9 +114,8 @@ def test_decoding_processes_are_confined_and_the_description_says_so(server: Tor
     (worker,) = server.worker_pids("x3d_xs")
 
     def statuses() -> list[str]:
-        return [
-            Path(f"/proc/{process.pid}/status").read_text() for process in psutil.Process(worker).children(recursive=True)
-        ]
+        decoders = psutil.Process(worker).children(recursive=True)
+        return [Path(f"/proc/{process.pid}/status").read_text() for process in decoders]
 
     def all_confined() -> bool:
         found = statuses()

@@ -36,7 +36,8 @@ def host(uploads: Path) -> Iterator[str]:
         patch.setenv("GRADIO_TEMP_DIR", str(uploads))
         patch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
         client = VideoClient(fake.url, fake.url, token="t")
-        url = serve(PageSettings(client=client, key_file=None, uploads=uploads, limits=LIMITS), port=None, block=False)
+        settings = PageSettings(client=client, key_file=None, uploads=uploads, limits=LIMITS)
+        url = serve(settings, port=None, block=False)
         yield urlsplit(url).netloc
         gradio.close_all()
 

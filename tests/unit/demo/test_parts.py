@@ -5,18 +5,32 @@ from __future__ import annotations
 import copy
 import re
 import subprocess
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from demo import html
+from demo import html, progress
+from demo.progress import Progress, progress_of
 from demo.requests import Form, ask, curl_line
 from scripts.demo import DemoError, archives
 from tests.support.fake_server import FakeServer, KeyFile
 from tests.support.paths import REPOSITORY
-from video_action_client import Prediction, Timeline, VideoClient, text
+from video_action_client import (
+    Clip,
+    Prediction,
+    ScoredLabel,
+    StreamEnd,
+    StreamEvent,
+    StreamSegment,
+    StreamWindow,
+    Timeline,
+    VideoClient,
+    text,
+)
+from video_action_client.events import events_of_answer
 
 
 def styles(markup: str, name: str) -> list[dict[str, str]]:
@@ -33,8 +47,13 @@ def styles(markup: str, name: str) -> list[dict[str, str]]:
     return found
 
 
+def timeline_of(answer: dict[str, Any]) -> str:
+    parsed = Timeline.from_json(answer)
+    return html.timeline(parsed.segments, parsed.video.duration_sec)
+
+
 def test_the_timeline_is_to_scale_and_carries_the_seconds_to_seek_to(full_answer: dict[str, Any]) -> None:
-    drawn = html.timeline(Timeline.from_json(full_answer))
+    drawn = timeline_of(full_answer)
     first, second = styles(drawn, "va-segment")
     # Windows overlap: the first segment ends at 3 s, but its block ends where the next begins, at 2 s of 4.
     assert (first["data-seek"], second["data-seek"]) == ("0.000", "2.000")
@@ -49,7 +68,7 @@ def test_a_label_keeps_its_colour(full_answer: dict[str, Any]) -> None:
         {"start_sec": float(at), "end_sec": at + 1.0, "label": label, "score": 0.5}
         for at, label in enumerate(["a", "b", "a"])
     ]
-    drawn = html.timeline(Timeline.from_json(full_answer))
+    drawn = timeline_of(full_answer)
     colours = [re.search(r"background:(#\w+)", each["style"]) for each in styles(drawn, "va-segment")]
     first, second, third = (match[1] for match in colours if match is not None)
     assert first == third != second
@@ -73,14 +92,21 @@ def test_everything_from_the_server_is_escaped(full_answer: dict[str, Any]) -> N
     for entry in (marked["predictions"][0], marked["segments"][0]):
         entry["label"] = evil
     answer = Timeline.from_json(marked)
-    for markup in (html.bars(answer.predictions), html.timeline(answer), html.facts(answer), html.error(evil)):
+    window = Clip(0.0, 2.0, answer.predictions)
+    for markup in (
+        html.bars(answer.predictions),
+        html.timeline(answer.segments, 4.0),
+        html.facts(answer),
+        html.error(evil),
+        html.progress(1, 2, window),
+    ):
         assert "<img" not in markup
         assert 'onerror="' not in markup
 
 
 def test_a_video_without_duration_ends_with_its_last_segment(full_answer: dict[str, Any]) -> None:
     full_answer["video"]["duration_sec"] = None
-    drawn = html.timeline(Timeline.from_json(full_answer))
+    drawn = timeline_of(full_answer)
     assert styles(drawn, "va-timeline")[0]["data-end"] == "4.000"
 
 
@@ -92,28 +118,28 @@ def test_facts_tell_the_effective_sampling_and_timing(full_answer: dict[str, Any
 
 
 def test_the_pages_own_style_and_script_load_nothing() -> None:
-    for name in ("style.css", "seek.js"):
+    for name in ("style.css", "page.js"):
         assert not re.search(r"url\(|@import|https?:|//[a-z]", (REPOSITORY / "demo" / name).read_text()), name
 
 
 @pytest.mark.parametrize(
     ("form", "options"),
     [
-        (Form(model="m", version=None), {"format": "full", "top_k": 5, "stride_sec": "1"}),
-        (Form(model="m", version=None, mode="clips"), {"format": "full", "top_k": 5}),
+        (Form(model="m", version=None), {"stride_sec": 1.0}),
+        (Form(model="m", version=None, mode="clips"), {}),
+        (Form(model="m", version=None, mode="clips", top_k=3), {"top_k": 3}),
         (
             Form(
                 model="m", version=None, mode="clips", num_clips=4, num_crops=3, start_sec=1.5, end_sec=2,
                 average="score",
             ),
             {
-                "format": "full", "top_k": 5, "num_clips": 4, "num_crops": 3, "start_sec": "1.5", "end_sec": "2",
-                "average": "score",
+                "num_clips": 4, "num_crops": 3, "start_sec": 1.5, "end_sec": 2, "average": "score",
             },
         ),
         (
             Form(model="m", version=None, num_clips=4, stride_sec=0.25),
-            {"format": "full", "top_k": 5, "stride_sec": "0.25"},
+            {"stride_sec": 0.25},
         ),
     ],
 )  # fmt: skip
@@ -131,8 +157,9 @@ def test_the_command_line_repeats_the_request_that_the_page_made(
     # A name that a shell would run, and one that would be another path.
     form = Form(model="$(touch ran); m", version="2.0/../3.0", num_crops=3, start_sec=0.5)
     with VideoClient(fake.url, fake.url, key_file=key_file) as client:
-        answer = ask(client, video, form)
-    assert isinstance(answer, Timeline)
+        *_, end = ask(client, video, form)
+    assert isinstance(end, StreamEnd)
+    assert end.json == full_answer
     line = curl_line(fake.url, video, form, key_file=key_file)
     assert "k3y" not in line
     done = subprocess.run(["bash", "-c", f"{line} --silent"], cwd=tmp_path, capture_output=True, text=True, check=True)
@@ -140,11 +167,77 @@ def test_the_command_line_repeats_the_request_that_the_page_made(
     ours, curls = fake.asked
 
     def essence(asked: Any) -> tuple[str, bytes, str | None, dict[str, str]]:
-        options = {name: value for name, value in asked.headers.items() if name.startswith("x-")}
+        # The page has the answer come in lines; it is the same in the end.
+        options = {name: value for name, value in asked.headers.items() if name.startswith("x-") and name != "x-stream"}
         return asked.path, asked.body, asked.key, options
 
     assert essence(ours) == essence(curls)
     assert not (tmp_path / "ran").exists()
+
+
+def streamed(labels: Sequence[str]) -> list[StreamEvent]:
+    """The events of a timeline whose windows have these best labels, a second apart, with a score of 0.5 and more."""
+    windows: list[dict[str, Any]] = []
+    segments: list[dict[str, Any]] = []
+    for at, label in enumerate(labels):
+        score = 0.5 + at / 100
+        entry = {"label": label, "score": score, "class_id": 0}
+        windows.append({"start_sec": float(at), "end_sec": at + 2.0, "predictions": [entry]})
+        if segments and segments[-1]["label"] == label:
+            segments[-1]["members"].append(score)
+            segments[-1]["end_sec"] = at + 2.0
+        else:
+            segments.append({"start_sec": float(at), "end_sec": at + 2.0, "label": label, "members": [score]})
+    for segment in segments:
+        members = segment.pop("members")
+        segment["score"] = sum(members) / len(members)
+    sampling = {
+        "num_frames": 4, "sampling_rate": 12, "clip_duration_sec": 2.0, "start_sec": 0.0, "end_sec": 9.0,
+        "num_clips": len(labels), "num_crops": 1, "stride_sec": 1.0, "average": "prob",
+    }  # fmt: skip
+    video = {"duration_sec": 9.0, "width": 64, "height": 48, "fps": 30.0, "codec": "h264", "frames_decoded": 9,
+             "warnings": []}  # fmt: skip
+    answer = {
+        "model": "m", "version": "1.0", "predictions": windows[0]["predictions"], "timeline": windows,
+        "segments": segments, "video": video, "sampling": sampling,
+        "timing_ms": {"decode": 1.0, "transform": 1.0, "inference": 1.0, "total": 3.0},
+    }  # fmt: skip
+    return list(events_of_answer(answer))
+
+
+def test_an_answer_that_is_coming_is_drawn_as_far_as_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_INTERVAL_SEC", 0.0)
+    events = streamed(["a", "a", "b", "b", "b", "a"])
+    # As a server sends them: a segment when the next one begins.
+    start, *rest = events
+    windows = [each for each in rest if isinstance(each, StreamWindow)]
+    first, second, third = (each for each in rest if isinstance(each, StreamSegment))
+    *states, end = progress_of([start, *windows[:2], first, *windows[2:5], second, windows[5], third, rest[-1]])
+    assert isinstance(end, StreamEnd)
+    known = [each for each in states if isinstance(each, Progress)]
+    assert [(each.done, each.windows, each.duration_sec) for each in known] == [(at, 6, 9.0) for at in range(1, 7)]
+    assert [[segment.label for segment in each.segments] for each in known] == [
+        ["a"], ["a"], ["a", "b"], ["a", "b"], ["a", "b"], ["a", "b", "a"],
+    ]  # fmt: skip
+    assert isinstance(end.answer, Timeline)
+    assert known[-1].segments == end.answer.segments  # with the same times and scores
+    open_segment = known[3].segments[-1]
+    assert (open_segment.start_sec, open_segment.end_sec) == (2.0, 5.0)
+    assert open_segment.score == pytest.approx(0.525)
+
+
+def test_the_page_is_not_drawn_for_every_window() -> None:
+    events = streamed(["a"] * 500)
+    assert sum(isinstance(each, Progress) for each in progress_of(events)) < 5
+
+
+def test_progress_names_the_window_and_its_labels() -> None:
+    drawn = html.progress(3, 88, Clip(2.0, 4.6, (ScoredLabel("run <b>", 0.5, 1),)))
+    assert styles(drawn, "va-progress") == [
+        {"class": "va-progress", "max": "88", "value": "3", "aria-label": "Windows that are done"}
+    ]
+    assert "Window 3 of 88, at 0:02.00" in drawn
+    assert "run &lt;b&gt;" in drawn
 
 
 def test_archives_to_start_with(tmp_path: Path) -> None:
