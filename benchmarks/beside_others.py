@@ -1,4 +1,4 @@
-"""What a quick request waits for beside others: `python -m benchmarks.beside_others`.
+"""What a quick request waits for beside others.
 
 One client asks for one view of a small video, again and again, alone and beside quick ones, long ones, one giant and an
 upload of 100 MB. Two forms of the same model are loaded in one TorchServe and take turns: the one that packaging gives
@@ -7,25 +7,21 @@ upload of 100 MB. Two forms of the same model are loaded in one TorchServe and t
 
 from __future__ import annotations
 
-import argparse
-import json
-import tempfile
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psutil
-from tqdm import tqdm
 
-from benchmarks.machine import machine
+from benchmarks.baselines.archives import OURS, BenchmarkArchives
+from benchmarks.progress import Progress
 from benchmarks.samples import summarise
 from benchmarks.timed_clients import connect
-from benchmarks.videos import VIDEOS, ensure_video
-from serving.package import PackageOptions, package
+from serving.archive_settings import change_archive
 from serving.server import Server, TorchServe
 
 SEVERAL, ONE = "several", "one"
@@ -61,47 +57,52 @@ SCENES: Mapping[str, Scene] = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="x3d_s", help="the spec, with random weights (default x3d_s)")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each form meets each scene (default 3)")
-    parser.add_argument("--seconds", type=float, default=6.0, help="seconds of each (default 6)")
-    parser.add_argument("--scene", action="append", choices=list(SCENES), help="only this one; may be repeated")
-    parser.add_argument("--output", type=Path, help="also write the result as JSON")
-    options = parser.parse_args(arguments)
-    video = ensure_video(VIDEOS["320x240"]).read_bytes()
-    with tempfile.TemporaryDirectory(prefix="beside-") as name:
-        result = measure(Path(name), options.model, video, options.scene or list(SCENES), options)
-    print(table(result))
-    if options.output is not None:
-        options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    return 0
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BesideOptions:
+    """`rounds`: how often each form meets each scene, for so many `seconds`."""
+
+    rounds: int = 3
+    seconds: float = 6.0
+    scenes: Sequence[str] = tuple(SCENES)
 
 
-def measure(
-    store: Path, model: str, video: bytes, scenes: Sequence[str], options: argparse.Namespace
+def measure_beside(
+    archives: BenchmarkArchives, video: bytes, options: BesideOptions, progress: Progress
 ) -> dict[str, Any]:
-    """Milliseconds of the quick client's requests by scene and form; start-up and memory of each form."""
-    result: dict[str, Any] = {"machine": machine(), "model": model, "forms": {}, "scenes": {}}
-    with TorchServe(store) as server:
+    """The `beside` section of a result: milliseconds of a quick request by scene and form; start and memory by form.
+
+    Raises RuntimeError when a quick request fails.
+    """
+    section: dict[str, Any] = {"unit": "ms", "forms": {}, "scenes": {}}
+    with TorchServe(archives.store) as server:
         for form, settings in ((SEVERAL, {}), (ONE, ONE_WORKER)):
-            archive = package(PackageOptions(spec=model, weights="random", name=form, output=store, settings=settings))
+            archive = archives.store / f"{form}.mar"
+            shutil.copyfile(archives.store / f"{OURS}.mar", archive)
+            if settings:
+                change_archive(archive, settings)
             started = time.perf_counter()
             with server.client() as client:
-                client.register(archive.path.name)
+                client.register(archive.name, model=form)
             ready_sec = time.perf_counter() - started
             pids = server.worker_pids(form)
-            result["forms"][form] = {"workers": len(pids), "ready_sec": ready_sec, "memory_mb": memory_mb(pids)}
-            result["forms"][form]["first_line_ms"] = first_line_ms(server, form, video)
-        turns = [(scene, form) for _ in range(options.rounds) for scene in scenes for form in SCENES[scene].forms]
+            section["forms"][form] = {"workers": len(pids), "ready_sec": ready_sec, "memory_mb": memory_mb(pids)}
+            section["forms"][form]["stream_ms"] = stream_ms(server, form, video)
+        turns = [
+            (scene, form) for _ in range(options.rounds) for scene in options.scenes for form in SCENES[scene].forms
+        ]
         found: dict[tuple[str, str], list[float]] = {turn: [] for turn in turns}
-        for scene, form in tqdm(turns, unit="scene"):
-            found[scene, form] += quick_times(server, form, video, SCENES[scene], options.seconds)
+        before = {form: set(server.worker_pids(form)) for form in section["forms"]}
+        with progress.part("beside others", len(turns)) as bar:
+            for scene, form in turns:
+                found[scene, form] += quick_times(server, form, video, SCENES[scene], options.seconds)
+                bar.update(1)
         for (scene, form), times in found.items():
-            result["scenes"].setdefault(scene, {})[form] = summarise(times).to_json()
-        for form in result["forms"]:
-            result["forms"][form]["memory_after_mb"] = memory_mb(server.worker_pids(form))
-    return result
+            section["scenes"].setdefault(scene, {})[form] = summarise(times).to_json()
+        for form, facts in section["forms"].items():
+            pids = server.worker_pids(form)
+            facts["replaced"] = len(before[form] - set(pids))
+            facts["memory_after_mb"] = memory_mb(pids)
+    return section
 
 
 def quick_times(server: Server, form: str, video: bytes, scene: Scene, seconds: float) -> list[float]:
@@ -142,7 +143,7 @@ def asking(server: Server, form: str, video: bytes, options: Mapping[str, str] |
         thread.join()
 
 
-def first_line_ms(server: Server, form: str, video: bytes) -> dict[str, float]:
+def stream_ms(server: Server, form: str, video: bytes) -> dict[str, float]:
     """Until the first event of a streamed timeline, and until its end."""
     with server.client() as client:
         for _ in range(2):  # the first one warms up
@@ -162,22 +163,3 @@ def memory_mb(pids: Sequence[int]) -> list[float]:
         round(sum(process.memory_full_info().pss for process in (worker, *worker.children(recursive=True))) / 1e6, 1)
         for worker in workers
     ]
-
-
-def table(result: Mapping[str, Any]) -> str:
-    """Medians by scene, a column for each form."""
-    lines = []
-    for form, facts in result["forms"].items():
-        lines.append(
-            f"{form}: {facts['workers']} workers, ready after {facts['ready_sec']:.2f} s, "
-            f"{facts['memory_after_mb']} MB, first line after {facts['first_line_ms']['first']:.0f} ms"
-        )
-    lines += ["", f"{'quick request':<28}{SEVERAL:>12}{ONE:>12}   median ms"]
-    for scene, forms in result["scenes"].items():
-        cells = [f"{forms[form]['median']:>12.0f}" if form in forms else f"{'-':>12}" for form in (SEVERAL, ONE)]
-        lines.append(f"{scene:<28}{''.join(cells)}")
-    return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

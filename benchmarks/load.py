@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.baselines.archives import ECHO, OURS, RECIPE, BenchmarkArchives
+from benchmarks.baselines.archives import BFLOAT16, ECHO, OURS, RECIPE, BenchmarkArchives
 from benchmarks.baselines.contender import ContenderAbsent
 from benchmarks.baselines.process import ContenderProcess
 from benchmarks.progress import Progress
@@ -76,18 +76,21 @@ def measure_load(
 ) -> dict[str, Any]:
     """The `load` section of a result."""
     section: dict[str, Any] = {"unit": "ms", "latency": {}, "views": {}}
+    ours = [OURS, BFLOAT16] if archives.bfloat16 else [OURS]
     with ExitStack() as stack:
-        server = stack.enter_context(serve(archives, OURS, RECIPE, ECHO))
+        server = stack.enter_context(serve(archives, *ours, RECIPE, ECHO))
         floor = _floor(archives.model_dir, stack)
         for protocol in options.protocols:
-            section["latency"][protocol] = _latency(server, protocol, floor, videos, options, progress)
+            section["latency"][protocol] = _latency(
+                server, protocol, [*ours, RECIPE, ECHO], floor, videos, options, progress
+            )
         section["views"] = _views(server, videos, options, progress)
         video = videos[options.throughput_resolution]
         section["throughput"] = {
             "clients": options.clients,
             "resolution": options.throughput_resolution,
             "unit": "requests/s",
-            **_throughput(server, video.read_bytes(), options, progress),
+            **_throughput(server, [*ours, RECIPE], video.read_bytes(), options, progress),
         }
     return section
 
@@ -102,13 +105,14 @@ def _floor(model_dir: Path, stack: ExitStack) -> ContenderProcess | None:
 def _latency(
     server: Server,
     protocol: str,
+    served: Sequence[str],
     floor: ContenderProcess | None,
     videos: Mapping[str, Path],
     options: LoadOptions,
     progress: Progress,
 ) -> dict[str, Any]:
     """Resolution -> contender -> times; `floor` is decoding and model alone, without a round trip."""
-    models = [OURS, RECIPE, ECHO, *(["floor"] if floor is not None else [])]
+    models = [*served, *(["floor"] if floor is not None else [])]
     found: dict[str, Any] = {}
     with (
         progress.part(f"latency, {protocol}", len(videos) * (options.rounds + _WARM_UP)) as bar,
@@ -149,10 +153,12 @@ def _views(server: Server, videos: Mapping[str, Path], options: LoadOptions, pro
     return found
 
 
-def _throughput(server: Server, video: bytes, options: LoadOptions, progress: Progress) -> dict[str, Any]:
+def _throughput(
+    server: Server, models: Sequence[str], video: bytes, options: LoadOptions, progress: Progress
+) -> dict[str, Any]:
     """Contender -> requests answered per second, over the blocks, and the latency that clients saw meanwhile."""
-    rates: dict[str, list[float]] = {OURS: [], RECIPE: []}
-    replies = {OURS: _Replies(), RECIPE: _Replies()}
+    rates: dict[str, list[float]] = {model: [] for model in models}
+    replies = {model: _Replies() for model in models}
     with progress.part(f"throughput, {options.clients} clients", options.blocks * len(rates)) as bar:
         for turn in range(options.blocks):
             for model in shuffled(list(rates), turn):

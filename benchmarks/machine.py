@@ -56,18 +56,32 @@ def load_average() -> list[float]:
     return [round(value, 2) for value in os.getloadavg()]
 
 
+_BFLOAT16 = ("avx512_bf16", "amx_bf16")
+
+
 def cpu_model() -> str:
     """The processor's name as the system reports it, with its features that decide a model's speed."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
+    entries = _cpu_entries()
+    if not entries:
         return platform.processor() or platform.machine()
-    entries = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     flags = set(entries.get("flags", "").split())
-    features = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
+    features = [name for name in ("avx2", "avx512f", *_BFLOAT16) if name in flags]
     return (
         f"{entries.get('model name', platform.machine())} ({', '.join(features)})" if features else platform.machine()
     )
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 itself; where it does not, that precision is no faster."""
+    return not set(_BFLOAT16).isdisjoint(_cpu_entries().get("flags", "").split())
+
+
+def _cpu_entries() -> dict[str, str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return {}
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
 def gpu_name() -> str | None:

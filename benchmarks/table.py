@@ -10,7 +10,13 @@ _MISSING = "-"
 
 def markdown(result: Mapping[str, Any]) -> str:
     """A table of what was measured, a table of the targets, and a line that says on what."""
-    blocks = [*_latency_tables(result), *_throughput_table(result), *_stage_table(result), *_targets_table(result)]
+    blocks = [
+        *_latency_tables(result),
+        *_throughput_table(result),
+        *_beside_tables(result),
+        *_stage_table(result),
+        *_targets_table(result),
+    ]
     return "\n\n".join([*blocks, conditions(result)]) + "\n"
 
 
@@ -64,6 +70,10 @@ def _latency_tables(result: Mapping[str, Any]) -> Iterator[str]:
             floor, echo = _median(contenders, "floor"), _median(contenders, "echo")
             least = None if floor is None or echo is None else floor + echo
             rows.append([resolution, _ms(ours), _ms(recipe), _times(recipe, ours), _ms(least), _times(ours, least)])
+            if "ours_bfloat16" in contenders:
+                half = _median(contenders, "ours_bfloat16")
+                name = f"{resolution}, bfloat16"
+                rows.append([name, _ms(half), _ms(recipe), _times(recipe, half), _ms(least), _times(half, least)])
         yield _table(
             [f"{_protocol(protocol)}, one client", "this package", "recipe", "faster", "floor", "of the floor"], rows
         )
@@ -72,10 +82,42 @@ def _latency_tables(result: Mapping[str, Any]) -> Iterator[str]:
 def _throughput_table(result: Mapping[str, Any]) -> Iterator[str]:
     throughput = result.get("load", {}).get("throughput")
     if throughput:
-        ours, recipe = (throughput[name]["rate"]["median"] for name in ("ours", "recipe"))
+        recipe = throughput["recipe"]["rate"]["median"]
         label = f"HTTP, {throughput['clients']} clients, {throughput['resolution']}"
-        row = [label, f"{ours:.1f}/s", f"{recipe:.1f}/s", _times(ours, recipe)]
-        yield _table(["throughput", "this package", "recipe", "more"], [row])
+        rows = []
+        for name, more in (("ours", ""), ("ours_bfloat16", ", bfloat16")):
+            if name in throughput:
+                ours = throughput[name]["rate"]["median"]
+                rows.append([label + more, f"{ours:.1f}/s", f"{recipe:.1f}/s", _times(ours, recipe)])
+        yield _table(["throughput", "this package", "recipe", "more"], rows)
+
+
+def _beside_tables(result: Mapping[str, Any]) -> Iterator[str]:
+    """What a quick request waits for, in both forms, and what the forms take."""
+    if not (beside := result.get("beside")):
+        return
+    forms = {"several": "several workers (the default)", "one": "one worker that batches"}
+    yield _table(
+        ["a quick request, median (longest)", *forms.values()],
+        [
+            [scene, *(f"{_ms(found[form]['median'])} ({_ms(found[form]['maximum'])})" if form in found else _MISSING
+                      for form in forms)]
+            for scene, found in beside["scenes"].items()
+        ],
+    )  # fmt: skip
+    rows = []
+    for form, name in forms.items():
+        facts = beside["forms"][form]
+        memory = [_range(facts["memory_mb"]), _range(facts["memory_after_mb"])]
+        stream = f"{_ms(facts['stream_ms']['first'])} of {_ms(facts['stream_ms']['last'])}"
+        rows.append([name, str(facts["workers"]), f"{facts['ready_sec']:.1f} s", *memory, stream])
+    head = ["form", "workers", "all ready after", "memory of each", "after all of this", "first line of a stream"]
+    yield _table(head, rows)
+
+
+def _range(megabytes: Sequence[float]) -> str:
+    least, most = f"{min(megabytes):.0f}", f"{max(megabytes):.0f}"
+    return f"{least} MB" if least == most else f"{least} to {most} MB"
 
 
 def _stage_table(result: Mapping[str, Any]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks import machine
 from benchmarks.baselines.archives import HUB_MODELS, prepare_archives
+from benchmarks.beside_others import BesideOptions, measure_beside
 from benchmarks.load import PROTOCOLS, LoadOptions, measure_load
 from benchmarks.memory import MemoryOptions, measure_memory
 from benchmarks.plots import plots_available, write_plots
@@ -27,7 +28,7 @@ from benchmarks.videos import VIDEOS, describe_video, ensure_video
 from handlers.errors import SetupError
 from serving.environment import REPOSITORY, ServerError
 
-PARTS = ("stages", "load", "memory", "startup")
+PARTS = ("stages", "load", "beside", "memory", "startup")
 RESOLUTIONS = ("320x240", "1280x720", "1920x1080")
 LARGE = "3840x2160"
 _LOAD_BEFORE_NOTE = 0.5  # of the cores; above it someone else is measured, too
@@ -59,6 +60,8 @@ class BenchmarkOptions:
     progress: bool = True
     stages: StageOptions = field(default_factory=StageOptions)
     load: LoadOptions = field(default_factory=LoadOptions)
+    beside: BesideOptions = field(default_factory=BesideOptions)
+    bfloat16: bool = field(default_factory=machine.has_bfloat16)
     memory: MemoryOptions = field(default_factory=MemoryOptions)
     startup: StartupOptions = field(default_factory=StartupOptions)
 
@@ -71,6 +74,7 @@ class BenchmarkOptions:
             large=RESOLUTIONS[0],
             stages=replace(self.stages, rounds=2),
             load=replace(self.load, rounds=2, clients=2, blocks=2, block_sec=1.0, view_rounds=1),
+            beside=replace(self.beside, rounds=1, seconds=1.0, scenes=("alone", "among 2 quick")),
             memory=replace(self.memory, requests=6),
             startup=replace(self.startup, rounds=1),
         )
@@ -99,6 +103,7 @@ def run_benchmark(options: BenchmarkOptions, *, command: str) -> dict[str, Any]:
             seed=options.seed,
             archive=options.archive,
             recipe_workers=options.recipe_workers,
+            bfloat16=options.bfloat16,
         )
         result["settings"] |= {"model": archives.spec.name, "weights_sha256": archives.weights_sha256}
         measured = {name: videos[name] for name in options.resolutions}
@@ -106,6 +111,9 @@ def run_benchmark(options: BenchmarkOptions, *, command: str) -> dict[str, Any]:
             result["stages"] = measure_stages(archives.model_dir, measured, options.stages, progress)
         if "load" in options.parts:
             result["load"] = measure_load(archives, measured, options.load, progress)
+        if "beside" in options.parts:
+            video = videos[options.load.throughput_resolution].read_bytes()
+            result["beside"] = measure_beside(archives, video, options.beside, progress)
         if "memory" in options.parts:
             result["memory"] = measure_memory(archives, videos, options.large, options.memory, progress)
         if "startup" in options.parts:
@@ -162,8 +170,8 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         choices=(*PARTS, "all"),
         default="all",
-        help="stages: in-process, stage by stage. load: latency and throughput over HTTP and gRPC. memory: the "
-        "worker's. startup: register to ready. all (default)",
+        help="stages: in-process, stage by stage. load: latency and throughput over HTTP and gRPC. beside: what a "
+        "quick request waits for beside others. memory: the worker's. startup: register to ready. all (default)",
     )
     parser.add_argument("--model", choices=HUB_MODELS, default="x3d_s", help="which model (default x3d_s)")
     parser.add_argument(
@@ -184,6 +192,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--recipe-memory", action="store_true", help="also ask the recipe for the 4K clip: it takes more than 8 GB"
+    )
+    parser.add_argument(
+        "--bfloat16",
+        action=argparse.BooleanOptionalAction,
+        default=machine.has_bfloat16(),
+        help="also measure precision bfloat16 (default: where the processor has it in hardware)",
     )
     parser.add_argument("--quick", action="store_true", help="one small video, a few rounds: does it work at all?")
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="where to write the result (default: nowhere)")
@@ -216,6 +230,7 @@ def options_from(arguments: argparse.Namespace) -> BenchmarkOptions:
         recipe_workers=arguments.recipe_workers,
         progress=not arguments.no_progress,
         load=LoadOptions(protocols=tuple(arguments.protocols), clients=arguments.clients),
+        bfloat16=arguments.bfloat16,
         memory=MemoryOptions(with_recipe=arguments.recipe_memory),
     )
     if arguments.quick:
@@ -225,6 +240,7 @@ def options_from(arguments: argparse.Namespace) -> BenchmarkOptions:
             options,
             stages=replace(options.stages, rounds=arguments.rounds),
             load=replace(options.load, rounds=arguments.rounds),
+            beside=replace(options.beside, rounds=max(1, arguments.rounds // 10)),
         )
     return options
 

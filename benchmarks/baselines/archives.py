@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -16,10 +17,11 @@ import yaml
 from handlers.errors import InvalidConfig, SetupError
 from handlers.model.archive_info import CONFIG_FILE, LABELS_FILE, WEIGHTS_FILE, ArchiveInfo
 from handlers.specs import ModelSpec, get_spec
+from serving.archive_settings import change_archive
 
 _BASELINES = Path(__file__).resolve().parent
 _ROOT = _BASELINES.parent.parent
-OURS, RECIPE, ECHO = "ours", "recipe", "echo"
+OURS, BFLOAT16, RECIPE, ECHO = "ours", "ours_bfloat16", "recipe", "echo"
 """Names under which the contenders are registered, and by which results tell them apart."""
 
 HUB_MODELS = ("x3d_xs", "x3d_s", "x3d_m", "x3d_l", "slow_r50", "slowfast_r50", "slowfast_r101")
@@ -30,16 +32,27 @@ _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkArchives:
-    """`store` holds ours.mar, recipe.mar and echo.mar; `model_dir` is ours unpacked, for in-process contenders."""
+    """`store` holds ours.mar, recipe.mar and echo.mar; `model_dir` is ours unpacked, for in-process contenders.
+
+    With `bfloat16` there is ours_bfloat16.mar as well: ours with that precision.
+    """
 
     store: Path
     model_dir: Path
     spec: ModelSpec
     weights_sha256: str
+    bfloat16: bool = False
 
 
 def prepare_archives(
-    folder: Path, *, spec: str, weights: str, seed: int, archive: Path | None = None, recipe_workers: int = 1
+    folder: Path,
+    *,
+    spec: str,
+    weights: str,
+    seed: int,
+    archive: Path | None = None,
+    recipe_workers: int = 1,
+    bfloat16: bool = False,
 ) -> BenchmarkArchives:
     """Writes everything below `folder`. `archive` is used instead of packaging `spec`. Raises SetupError."""
     store, model_dir = folder / "store", folder / "model"
@@ -66,7 +79,9 @@ def prepare_archives(
         config={"minWorkers": 1, "maxWorkers": 1, "batchSize": 1},
         files=[],
     )
-    return BenchmarkArchives(store, model_dir, found, _same_weights(ours, store / f"{RECIPE}.mar"))
+    if bfloat16:
+        change_archive(shutil.copyfile(ours, store / f"{BFLOAT16}.mar"), {"handler.precision": "bfloat16"})
+    return BenchmarkArchives(store, model_dir, found, _same_weights(ours, store / f"{RECIPE}.mar"), bfloat16)
 
 
 def recipe(info: ArchiveInfo) -> dict[str, Any]:

@@ -69,8 +69,12 @@ def _rows(text: str) -> list[list[str]]:
 def test_table_holds_the_measured_figures() -> None:
     rows = _rows(markdown(make_result()))
     assert ["320x240", "100 ms", "401 ms", "4.0x", "95 ms", "1.05x"] in rows
-    assert ["HTTP, 8 clients, 320x240", "42.0/s", "10.0/s", "4.2x"] in rows
-    assert ["1920x1080", "torchcodec", "62 ms", "-", "31 ms", "125 ms"] in rows
+    assert ["HTTP, 8 clients, 320x240", "43.0/s", "10.0/s", "4.3x"] in rows
+    assert ["HTTP, 8 clients, 320x240, bfloat16", "56.0/s", "10.0/s", "5.6x"] in rows
+    assert ["beside 1 of 12,288 views", "200 ms (200 ms)", "-"] in rows
+    several = ["several workers (the default)", "4", "2.4 s", "300 to 305 MB", "310 to 340 MB", "190 ms of 4000 ms"]
+    assert several in rows
+    assert ["1920x1080", "torchcodec", "72 ms", "-", "36 ms", "145 ms"] in rows
 
 
 def test_table_says_which_targets_are_missed_and_why() -> None:
@@ -88,7 +92,7 @@ def test_the_short_table_is_what_a_user_asks_first() -> None:
     text = short_table(result)
     rows = _rows(text)
     assert ["320x240, one client", "100 ms", "401 ms", "4.0x"] in rows
-    assert ["320x240, 8 clients", "42.0 requests/s", "10.0 requests/s", "4.2x"] in rows
+    assert ["320x240, 8 clients", "43.0 requests/s", "10.0 requests/s", "4.3x"] in rows
     above_idle = result["memory"]["contenders"]["ours"]["above_idle"]
     assert rows[-1][:3] == ["peak memory above idle, 3840x2160", f"{above_idle:.0f} MB", "not measured"]
     assert len(rows) == 2 + 3 + 1 + 1
@@ -126,4 +130,4 @@ def test_plots_are_drawn_and_the_same_each_time(tmp_path: Path) -> None:
 def test_the_floors_bar_has_the_round_trip_in_it() -> None:
     bars = latency_bars(make_result()["load"]["latency"]["http"])
     assert bars["floor"] == [95.0, 95.0, 95.0]
-    assert bars["recipe"] == [401.0, 610.0, 850.0]
+    assert bars["recipe"] == [401.0, 810.0, 1010.0]
