@@ -9,14 +9,14 @@ from tqdm import tqdm
 
 
 class Progress:
-    """Bars on stderr; none where `shown` is False or stderr is no terminal."""
+    """Bars on stderr; none where `visible` is False or stderr is no terminal."""
 
-    def __init__(self, *, shown: bool = True) -> None:
-        self._shown = shown
+    def __init__(self, *, visible: bool = True) -> None:
+        self._visible = visible
 
     @contextmanager
     def part(self, name: str, steps: int) -> Iterator[tqdm[None]]:
         """A bar of that many steps; call its `update(1)` after each."""
         # disable=None hides the bar where stderr is no terminal.
-        with tqdm(total=steps, desc=name, unit="step", disable=None if self._shown else True) as bar:
+        with tqdm(total=steps, desc=name, unit="step", disable=None if self._visible else True) as bar:
             yield bar

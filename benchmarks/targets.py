@@ -59,14 +59,14 @@ class Target:
             measured = self.measure(result)
         except NotMeasured as error:
             return {**entry, "measured": None, "met": None, "missed_by_percent": None, "note": str(error)}
-        kept = _COMPARE[self.relation](measured.value, self.bound)
-        missed = None if kept else round(abs(measured.value - self.bound) / self.bound * 100, 1)
+        in_bound = _COMPARE[self.relation](measured.value, self.bound)
+        missed = None if in_bound else round(abs(measured.value - self.bound) / self.bound * 100, 1)
         return {
             **entry,
             "measured": round(measured.value, 3),
-            "met": kept and measured.objection is None,
+            "met": in_bound and measured.objection is None,
             "missed_by_percent": missed,
-            "note": measured.objection or (None if kept else self._why_missed(result)),
+            "note": measured.objection or (None if in_bound else self._why_missed(result)),
         }
 
     def _why_missed(self, result: Result) -> str | None:

@@ -26,7 +26,7 @@ FOLDER = ROOT / "build" / "benchmarks" / "videos"
 
 _RECIPE = 2  # raised when the content or the encoder's settings below change
 _FPS = 30
-_SCENE = 1.5  # side of the scene in frames: room for the camera to move
+_SCENE = 1.5  # side of the scene in frames: margin for the camera to move
 _NOISE = 2.0  # standard deviation of the sensor's noise, of 255
 _OBJECTS = 6
 # Without adaptive B-frames x264's macroblock tree reads memory that nothing wrote: other bytes from run to run.
@@ -175,12 +175,12 @@ class _Object:
         mask = ((rows - height / 2) / (height / 2)) ** 2 + ((columns - width / 2) / (width / 2)) ** 2 <= 1
         tint = rng.integers(-50, 51, 3)
         pixels = (texture(rng, height, width).astype(np.int16) + tint.astype(np.int16)).clip(0, 255)
-        room = (video.height - height) / 2, (video.width - width) / 2
+        margin = (video.height - height) / 2, (video.width - width) / 2
         return cls(
             pixels=pixels.astype(np.int16),
             mask=mask[..., None],
-            centre=room,
-            reach=(room[0] * float(rng.uniform(0.3, 1)), room[1] * float(rng.uniform(0.3, 1))),
+            centre=margin,
+            reach=(margin[0] * float(rng.uniform(0.3, 1)), margin[1] * float(rng.uniform(0.3, 1))),
             period_sec=float(rng.uniform(2, 6)),
             phase=float(rng.uniform(0, 2 * math.pi)),
         )

@@ -82,7 +82,7 @@ class BenchmarkOptions:
 
 def run_benchmark(options: BenchmarkOptions, *, command: str) -> dict[str, Any]:
     """The result, ready for `write_result`. Raises SetupError and ServerError."""
-    progress = Progress(shown=options.progress)
+    progress = Progress(visible=options.progress)
     result: dict[str, Any] = {
         "format": FORMAT,
         "command": command,

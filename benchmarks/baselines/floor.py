@@ -40,8 +40,8 @@ class Floor:
             time_base = stream.time_base
         assert time_base is not None
         end = self._spec.clip_duration_sec / time_base
-        shown = sorted(pts for pts in packets if 0 <= pts < end)
-        self._wanted = {shown[index] for index in subsample_indices(len(shown), self._spec.num_frames)}
+        clip_pts = sorted(pts for pts in packets if 0 <= pts < end)
+        self._wanted = {clip_pts[index] for index in subsample_indices(len(clip_pts), self._spec.num_frames)}
         self._last_packet = max(index for index, pts in enumerate(packets) if pts in self._wanted)
 
     def run(self, video: bytes) -> Run:
