@@ -19,7 +19,10 @@ _OF_THE_VIDEO = ("frames_decoded", "plan_fallback", "warnings")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamStart:
-    """The first window is there. None where the container does not say; `windows` is how many there will be."""
+    """The first window is there. None where the container does not say.
+
+    `windows` is how many there will be; a damaged video may end with fewer.
+    """
 
     model: str
     version: str
@@ -120,6 +123,8 @@ def _event(content: dict[str, Any], gathered: dict[str, Any]) -> StreamEvent:
         return StreamSegment(Segment.from_json(content))
     if kind == "end":
         gathered["video"].update({name: content[name] for name in _OF_THE_VIDEO if name in content})
+        windows = gathered["timeline" if "timeline" in gathered else "clips"]
+        gathered["sampling"] = {**gathered["sampling"], "num_clips": len(windows)}  # damage may have left fewer
         answer = {**gathered, "predictions": content["predictions"], "timing_ms": content["timing_ms"]}
         return StreamEnd((Timeline if "timeline" in answer else Prediction).from_json(answer), answer)
     if kind == "error":

@@ -8,7 +8,9 @@ import json
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +19,22 @@ import pytest
 import requests
 
 from serving.server import TorchServe
+from tests.support.corpus import HUGE, ONE_PER_CODEC, videos
+from tests.support.decoding import wait_until
 from tests.support.grpc_stubs import load_stubs
-from tests.support.traffic import Client, steady, variant
+from tests.support.traffic import Client, resident_bytes, steady, variant
 from video_action_client import StreamEnd, StreamSegment, StreamStart, StreamWindow, Timeline
-from video_action_client.errors import EmptyClip, UnsupportedVideo
+from video_action_client.errors import ApiError, EmptyClip, UnsupportedVideo
 
 pytestmark = pytest.mark.e2e
 
 MODEL = "several"
 WORKERS = 2
 SETTINGS = {"minWorkers": WORKERS, "maxWorkers": WORKERS, "batchSize": 1}
-UPGRADES = 3
+STREAMED_FILES = 20
+MIXED = int(os.environ.get("MIXED", "2000"))
+"""Requests of the mixed run; MIXED=10000 makes it longer still."""
+_MOST_GROWTH_MB = 60
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +83,36 @@ def test_the_client_streams(server: TorchServe, several: str, h264_video: bytes)
             list(client.stream(b"no video at all", model=several))
         with pytest.raises(EmptyClip):
             list(client.stream(h264_video, model=several, start_sec=3600.0))
+
+
+@pytest.mark.corpus
+def test_the_lines_of_real_and_made_files_add_up(server: TorchServe, several: str, corpus: Path) -> None:
+    """One file per codec and container, and more: the same windows, segments, labels and times as `full`."""
+    files = [corpus / name for name in (*ONE_PER_CODEC, *videos(readable=True)) if name not in HUGE]
+    compared, events_seen = 0, 0
+    with server.client() as client:
+        for file in dict.fromkeys(files):
+            if compared == STREAMED_FILES:
+                break
+            options: dict[str, Any] = {"stride_sec": 1.0 if file.parent.name == "real" else 0.25, "end_sec": 12.0}
+            try:
+                whole = client.timeline(file, model=several, **options)
+            except ApiError as refused:
+                with pytest.raises(type(refused)):
+                    list(client.stream(file, model=several, **options))
+                continue
+            start, *events, end = client.stream(file, model=several, **options)
+            assert isinstance(start, StreamStart)
+            assert isinstance(end, StreamEnd)
+            windows = tuple(event.clip for event in events if isinstance(event, StreamWindow))
+            segments = tuple(event.segment for event in events if isinstance(event, StreamSegment))
+            assert (windows, segments) == (whole.windows, whole.segments), file.name
+            assert start.windows == len(windows) or (whole.video.warnings and start.windows > len(windows)), file.name
+            assert end.answer.predictions == whole.predictions, file.name
+            assert end.answer.sampling == whole.sampling, file.name
+            compared, events_seen = compared + 1, events_seen + len(events)
+    assert compared == STREAMED_FILES
+    assert events_seen > 2 * STREAMED_FILES
 
 
 def test_a_client_that_leaves_a_stream_leaves_the_worker_well(
@@ -157,11 +194,63 @@ def test_no_documented_call_hangs_the_model(server: TorchServe, several: str, h2
     assert [client.post(h264_video).status for _ in range(4 * WORKERS)] == [200] * (4 * WORKERS)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_nothing_piles_up_over_many_mixed_requests(
+    server: TorchServe, several: str, h264_video: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Quick ones, timelines, streams that are left, broken files, gRPC: memory and answers after them."""
+    client, pids = Client(server, several), server.worker_pids(several)
+    expected = client.post(h264_video).body
+    statuses: Counter[int] = Counter()
+
+    def ask(number: int) -> int:
+        kind = number % 10
+        if kind == 0:
+            return client.post(h264_video, stride_sec="0.1").status
+        if kind == 1:
+            with (
+                server.client() as streaming,
+                contextlib.closing(streaming.stream(h264_video, model=several, stride_sec=0.1)) as events,
+            ):
+                next(events)
+            return 200
+        if kind == 2:
+            return client.post(b"not a video" * 100).status
+        if kind == 3:
+            return client.post(h264_video[: 1000 + number % 3000]).status
+        if kind == 4:
+            return client.post(h264_video, num_clips="10", num_crops="3").status
+        if kind == 5:
+            return client.grpc_all([h264_video])[0].status
+        answer = client.post(h264_video)
+        assert answer.status != 200 or answer.body == expected
+        return answer.status
+
+    def run(numbers: range) -> None:
+        with ThreadPoolExecutor(6) as pool:
+            statuses.update(pool.map(ask, numbers))
+
+    run(range(MIXED // 5))
+    before = resident_bytes(pids)
+    run(range(MIXED // 5, MIXED))
+    wait_until("a process that was being replaced is gone", lambda: client.post(h264_video).status == 200)
+    after = resident_bytes(pids)
+    with capsys.disabled():
+        print(f"\n{MIXED} requests: {dict(statuses)}; {before / 2**20:.0f} MiB, then {after / 2**20:.0f} MiB")
+    assert set(statuses) <= {200, 415, 422}
+    assert server.worker_pids(several) == pids
+    assert after - before < _MOST_GROWTH_MB * 2**20
+    assert client.post(h264_video).body == expected
+
+
+@pytest.mark.parametrize("upgrades", [3, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
 def test_upgrades_under_load_lose_no_request(
-    server: TorchServe, several: str, x3d_xs_archive: Path, h264_video: bytes
+    server: TorchServe, several: str, x3d_xs_archive: Path, h264_video: bytes, upgrades: int
 ) -> None:
     client = Client(server, several)
-    versions = [f"{2 + number}.0" for number in range(UPGRADES)]
+    (now,) = [info.version for info in server.versions(several)]
+    versions = [f"{int(float(now)) + 1 + number}.0" for number in range(upgrades)]
     archives = [variant(x3d_xs_archive, MODEL, version=version, settings=SETTINGS) for version in versions]
     with server.client() as management, steady(lambda: client.post(h264_video, format="full"), threads=3) as stream:
         for archive, version in zip(archives, versions, strict=True):
