@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from bulk.files import VideoFile, VideoFolder
+from bulk.files import InvalidSelection, VideoFile, VideoFolder
 from handlers.errors import SetupError
 
 Layout = Literal["path-label", "frames", "csv", "kinetics"]
@@ -56,7 +56,8 @@ class _Entry:
 def read_annotations(
     path: Path, *, labels: Sequence[str], folder: VideoFolder, layout: Layout | None = None
 ) -> AnnotationList:
-    """The list in `path`, for a model with these labels; `layout` None recognises it. Raises InvalidAnnotations."""
+    """The list in `path`, for a model with these labels; `layout` None recognises it. Raises InvalidAnnotations,
+    and InvalidSelection where there is no such file."""
     lines = _read_lines(path)
     layout = layout or _recognise(lines, path, folder)
     entries = _PARSERS[layout](lines, path, folder)
@@ -78,7 +79,7 @@ def _read_lines(path: Path) -> list[tuple[int, str]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise InvalidAnnotations(f"cannot read the annotations {path}: {error.strerror}") from error
+        raise InvalidSelection(f"cannot read the annotations {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InvalidAnnotations(f"the annotations {path.name} are not UTF-8 text (byte {error.start})") from error
     lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from bulk.scratch import scratch_folder
 from handlers.config import HandlerConfig
 from handlers.errors import InvalidConfig, SetupError
 from handlers.model.archive_info import ARCHIVE_FILE, CONFIG_FILE, LABELS_FILE, ArchiveInfo, read_config
@@ -72,13 +71,10 @@ def read_model(archive: Path) -> Model:
 @contextmanager
 def unpacked(archive: Path, share: WorkerShare, *, names: tuple[str, ...] | None = None) -> Iterator[Path]:
     """The archive in a folder of its own, gone afterwards; `names` unpacks these members alone."""
-    folder = Path(tempfile.mkdtemp(prefix="bulk-model-"))
-    try:
+    with scratch_folder() as folder:
         _extract(archive, folder, names)
         _apply(share, folder)
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _extract(archive: Path, folder: Path, names: tuple[str, ...] | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ _GLOB = frozenset("*?[")
 
 
 class InvalidSelection(SetupError):
-    """The videos asked for cannot be made out."""
+    """What was named to be read is not there, or the videos asked for cannot be made out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,38 +32,43 @@ class VideoFile:
 @dataclass(frozen=True, slots=True)
 class Selection:
     """The videos in a fixed order; `repeated` names the same file again, `passed_over` lie in folders without a
-    video's suffix."""
+    video's suffix, `hidden` entries of folders begin with a dot and were not looked into."""
 
     files: tuple[VideoFile, ...]
     repeated: int = 0
     passed_over: int = 0
+    hidden: int = 0
 
 
 def select_files(arguments: Sequence[str]) -> Selection:
-    """What `classify` was given: each a folder (searched to the bottom), a list (`@FILE` or `*.txt`: one path a line,
-    relative to the list), a glob, or a file.
+    """What `classify` was given: each a folder (searched to the bottom, but for what begins with a dot), a list
+    (`@FILE` or `*.txt`: one path a line, relative to the list), a glob, or a file.
 
-    A file that does not exist is kept, to become a row that says so; a folder, a list or a glob with nothing in it is
-    refused. URIs (`s3://...`) are kept as they are.
+    A file of a list that does not exist is kept, to become a row that says so, and so is a link to nothing; an argument
+    that names nothing, and a folder, a list or a glob with nothing in it, are refused. URIs (`s3://...`) are kept as
+    they are.
     """
     found: list[str] = []
-    passed_over = 0
+    passed_over = hidden = 0
     for argument in arguments:
         if argument.startswith("@") or (argument.endswith(".txt") and not _is_uri(argument)):
             found += _from_list(Path(argument.removeprefix("@")))
         elif not _is_uri(argument) and Path(argument).is_dir():
-            paths, skipped = _from_folder(Path(argument))
-            found += paths
-            passed_over += skipped
+            folder = _from_folder(Path(argument))
+            found += folder.videos
+            passed_over += folder.others
+            hidden += folder.hidden
         elif not _is_uri(argument) and _GLOB & set(argument) and not Path(argument).exists():
             found += _from_glob(argument)
-        else:
+        elif _is_uri(argument) or _lies_there(Path(argument)):
             found.append(argument)
+        else:
+            raise InvalidSelection(f"{argument} does not exist; name a video, a folder, a list (@FILE) or a glob")
     unique: dict[str, str] = {}
     for path in found:
         unique.setdefault(path if _is_uri(path) else str(Path(path).absolute()), path)
     files = tuple(VideoFile(_printable(path), path) for path in unique.values())
-    return Selection(files, repeated=len(found) - len(files), passed_over=passed_over)
+    return Selection(files, repeated=len(found) - len(files), passed_over=passed_over, hidden=hidden)
 
 
 def _printable(path: str) -> str:
@@ -94,16 +100,41 @@ def _from_list(path: Path) -> list[str]:
     return [entry if _is_uri(entry) else str(path.parent / entry) for entry in entries]
 
 
-def _from_folder(path: Path) -> tuple[list[str], int]:
-    files = sorted(entry for entry in path.rglob("*") if entry.is_file())
-    videos = [str(entry) for entry in files if _is_video(entry)]
+def _lies_there(path: Path) -> bool:
+    """Whatever it is; a link to nothing, too."""
+    return os.path.lexists(path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """What lies in a folder: its videos in order, how many other files, and how many hidden entries."""
+
+    videos: list[str]
+    others: int
+    hidden: int
+
+
+def _from_folder(path: Path) -> _Folder:
+    """Hidden folders hold what programs keep for themselves (.git, .venv), hidden files what they have not finished.
+    Links to folders are not followed, so that none leads in a circle; links to nothing count as the files they name."""
+    files: list[Path] = []
+    hidden = 0
+    for parent, folders, names in os.walk(path):
+        shown = [name for name in names if not name.startswith(".")]
+        hidden += len(names) - len(shown) + sum(name.startswith(".") for name in folders)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        entries = (Path(parent, name) for name in shown)
+        files += [entry for entry in entries if entry.is_file() or (entry.is_symlink() and not entry.exists())]
+    videos = [str(entry) for entry in sorted(files) if _is_video(entry)]
     if not videos:
-        raise InvalidSelection(f"no video in the folder {path} ({len(files)} files with other suffixes)")
-    return videos, len(files) - len(videos)
+        more = f", {hidden} hidden entries" if hidden else ""
+        raise InvalidSelection(f"no video in the folder {path} ({len(files)} files with other suffixes{more})")
+    return _Folder(videos, len(files) - len(videos), hidden)
 
 
 def _from_glob(pattern: str) -> list[str]:
-    matches = sorted(match for match in glob.glob(pattern, recursive=True) if Path(match).is_file())  # noqa: PTH207
+    found = (Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207
+    matches = sorted(str(match) for match in found if match.is_file() or match.is_symlink())
     if not matches:
         raise InvalidSelection(f"the pattern {pattern} matches no file")
     return matches

@@ -16,7 +16,6 @@ import json
 import logging
 import os
 import pickle
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +34,7 @@ from bulk.cores import claim_cores
 from bulk.engines import TASK_BATCHES, Worker, WorkerLost, WorkerPlan
 from bulk.files import VideoFile
 from bulk.outcomes import Outcome, ScoringOptions
+from bulk.scratch import remove_leftovers, scratch_folder
 from bulk.work import Batch, FinishedBatch, LoadedBatch, classify_batches, load_batch
 from handlers.errors import SetupError
 
@@ -154,8 +154,9 @@ class _Actor:
     def __init__(self, archive: Any, cpus: int, options: ScoringOptions) -> None:
         self._options = options
         self._claims = claim_cores(cpus)  # before anything that starts threads or processes
-        with tempfile.TemporaryDirectory(prefix="bulk-archive-") as folder:
-            path = Path(folder) / "model.mar"
+        remove_leftovers()
+        with scratch_folder() as folder:
+            path = folder / "model.mar"
             path.write_bytes(ray.get(archive).tobytes())
             share = WorkerShare(threads=cpus, decode_processes=cpus)
             self._worker = Worker(WorkerPlan(archive=path, share=share))

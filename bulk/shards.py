@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,9 +57,10 @@ class ShardWriter:
         self._remove_strays()
         self.done: set[str] = set()
         """Paths that have a row, in a shard or in the journal."""
-        self.failed = 0
+        self.failures: Counter[str] = Counter()
+        """Failed rows among them by their error's type."""
         for shard in self._shards:
-            self._count(read_rows(folder / shard.file, columns=("path", "status")))
+            self._count(read_rows(folder / shard.file, columns=("path", "status", "error_type")))
         self._waiting: list[Row] = []
         for rows in self._journal.entries:
             self._take(rows)
@@ -83,6 +85,10 @@ class ShardWriter:
     def close(self) -> None:
         self._journal.close()
 
+    @property
+    def failed(self) -> int:
+        return self.failures.total()
+
     def _take(self, rows: Sequence[Row]) -> None:
         new = [row for row in rows if row["path"] not in self.done]
         self._count(new)
@@ -91,7 +97,8 @@ class ShardWriter:
     def _count(self, rows: Iterable[Row]) -> None:
         for row in rows:
             self.done.add(row["path"])
-            self.failed += row["status"] != "ok"
+            if row["status"] != "ok":
+                self.failures[str(row["error_type"])] += 1
 
     def _flush(self, *, everything: bool = False) -> None:
         """Shards before the manifest, the manifest before the journal: a kill between two of them repeats nothing."""

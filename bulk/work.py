@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from bulk.files import VideoFile
 from bulk.outcomes import AmbiguousFile, MissingFile, Outcome, ScoringOptions, UnreadableFile, outcome_of
-from handlers.errors import RequestError, VideoTooLarge
+from handlers.errors import MissingVideo, RequestError, VideoTooLarge
 from handlers.request.answer import VideoScores
 from handlers.request.options import VideoRequest
 
@@ -72,7 +72,8 @@ def read_video(file: VideoFile, max_video_bytes: int) -> bytes | RequestError:
     except RequestError as error:
         return error
     except FileNotFoundError:
-        return MissingFile("the file does not exist")
+        is_link = "://" not in file.path and Path(file.path).is_symlink()
+        return MissingFile("this is a link to a file that does not exist" if is_link else "the file does not exist")
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name, an unknown URI scheme
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return UnreadableFile(f"the file cannot be read: {reason}")
@@ -110,6 +111,7 @@ def _read_path(path: str, max_video_bytes: int) -> bytes:
     status = Path(path).stat()
     if not S_ISREG(status.st_mode):
         raise UnreadableFile("this is not a regular file")
+    _check_not_empty(status.st_size)
     _check_size(status.st_size, max_video_bytes)
     return Path(path).read_bytes()
 
@@ -126,9 +128,16 @@ def _read_uri(uri: str, max_video_bytes: int) -> bytes:
         raise FileNotFoundError
     if info.type != fs.FileType.File:
         raise UnreadableFile("this is not a regular file")
+    _check_not_empty(info.size)
     _check_size(info.size, max_video_bytes)
     with filesystem.open_input_file(path) as file:
         return bytes(file.read())
+
+
+def _check_not_empty(size: int) -> None:
+    """The server's error type for an empty body."""
+    if not size:
+        raise MissingVideo("the file is empty")
 
 
 def _check_size(size: int, max_video_bytes: int) -> None:

@@ -6,7 +6,6 @@ import argparse
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,9 @@ from pathlib import Path
 
 from bulk.archives import Model, read_model
 from bulk.engines import Engine, local_engine
+from bulk.files import InvalidSelection
 from bulk.outcomes import parse_views
+from bulk.scratch import remove_leftovers, scratch_folder
 from handlers.errors import InvalidConfig, PackageError
 from handlers.specs import SPECS
 from handlers.video.sampling import Sampling
@@ -100,8 +101,10 @@ def engine_options(arguments: argparse.Namespace) -> EngineOptions:
 @contextmanager
 def opened_model(spec_or_mar: str) -> Iterator[Model]:
     """The archive of that path or that name in the model store, or the spec, packaged into a temporary folder."""
-    with tempfile.TemporaryDirectory(prefix="bulk-package-") as folder:
-        yield read_model(_find_archive(spec_or_mar, Path(folder)))
+    if removed := remove_leftovers():
+        print(f"note: removed {removed} temporary folders that killed runs left behind", file=sys.stderr)
+    with scratch_folder() as folder:
+        yield read_model(_find_archive(spec_or_mar, folder))
 
 
 def _find_archive(spec_or_mar: str, folder: Path) -> Path:
@@ -111,9 +114,9 @@ def _find_archive(spec_or_mar: str, folder: Path) -> Path:
             print(f"note: {spec_or_mar} is the archive {archive}", file=sys.stderr)
         return archive
     if spec_or_mar.endswith(".mar"):
-        raise InvalidConfig(f"the archive {spec_or_mar} does not exist")
+        raise InvalidSelection(f"the archive {spec_or_mar} does not exist")
     if spec_or_mar not in SPECS:
-        raise InvalidConfig(
+        raise InvalidSelection(
             f"{spec_or_mar!r} is neither an archive, by its path or in {MODEL_STORE}, nor a spec; "
             f"specs: {', '.join(SPECS)}"
         )
@@ -158,14 +161,15 @@ def views(text: str) -> Sampling:
 
 
 def run_command(command: Callable[[], int]) -> int:
-    """The command's status; 1 with one sentence for what was wrong, 130 when interrupted."""
+    """The command's status; with one sentence for what was wrong 2 where it named what is not there, else 1; 130 when
+    interrupted."""
     # A terminated run cleans up behind itself as an interrupted one does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         return command()
     except (PackageError, DownloadError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, InvalidSelection) else 1
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)
         return 130

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from tqdm import tqdm
-
 from bulk.archives import Model
 from bulk.files import Selection, select_files
 from bulk.outcomes import ScoringOptions
+from bulk.progress import Progress, rate_of
 from bulk.rows import row_of
 from bulk.shards import RowFormat, ShardWriter, check_format
 from bulk.work import make_batches
@@ -42,6 +41,7 @@ examples:
   python -m scripts.classify x3d_m /data/videos --out labels --format parquet --ray auto --shared-storage
       on a Ray cluster whose nodes all have /data
 
+The exit code is 1 if all videos failed, 2 if a path is not there; some failed videos are rows and no error.
 A run that was killed goes on when the same command is given again; added videos are classified, the others kept.
 docs/evaluation.md describes the columns.
 """
@@ -65,11 +65,23 @@ class ClassifyOptions:
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """What the folder holds now: rows in all, failed ones among them; and how many of the rows are from this run."""
+    """What the folder holds now: rows in all, and failed ones among them by the type of their error; how many of the
+    rows, and of those that failed, are from this run, and what these took."""
 
     rows: int
-    failed: int
+    failures: Mapping[str, int]
     new: int
+    new_failed: int
+    seconds: float
+
+    @property
+    def failed(self) -> int:
+        return sum(self.failures.values())
+
+    @property
+    def nothing_worked(self) -> bool:
+        """No video of this run has an answer; of a run that had nothing to do, none of the folder has."""
+        return self.new_failed == self.new if self.new else self.failed == self.rows
 
 
 def classify(options: ClassifyOptions) -> Classified:
@@ -77,35 +89,43 @@ def classify(options: ClassifyOptions) -> Classified:
     check_format(options.row_format)
     selection = select_files(options.videos)
     _tell("passed over {} files without a video's suffix", selection.passed_over)
+    _tell("passed over {} hidden files and folders", selection.hidden)
     _tell("{} videos are named more than once and get one row", selection.repeated)
     with opened_model(options.model) as model:
         _check_top_k(options.top_k, model)
         writer = ShardWriter(options.out, _job(options, model), options.row_format, shard_rows=options.shard_rows)
         try:
-            kept = len(writer.done)
-            _write_rows(options, model, selection, writer)
+            kept, kept_failed = len(writer.done), writer.failed
+            seconds = _write_rows(options, model, selection, writer)
             writer.finish()
         finally:
             writer.close()
-    return Classified(rows=len(writer.done), failed=writer.failed, new=len(writer.done) - kept)
+    return Classified(
+        rows=len(writer.done),
+        failures=dict(writer.failures.most_common()),
+        new=len(writer.done) - kept,
+        new_failed=writer.failed - kept_failed,
+        seconds=seconds,
+    )
 
 
-def _write_rows(options: ClassifyOptions, model: Model, selection: Selection, writer: ShardWriter) -> None:
-    """Adds the rows that are missing, as their batches are finished."""
+def _write_rows(options: ClassifyOptions, model: Model, selection: Selection, writer: ShardWriter) -> float:
+    """Adds the rows that are missing, as their batches are finished; the seconds that they took."""
     waiting = [file for file in selection.files if file.name not in writer.done]
     kept = len(selection.files) - len(waiting)
-    _tell("{} videos have their row from an earlier run", kept)
+    _tell(f"{{}} of {len(selection.files)} videos have their row from an earlier run and are kept", kept)
     if not waiting:
-        return
+        return 0.0
     scoring = ScoringOptions(sampling=options.sampling, average=options.average, top_k=options.top_k)
     with (
-        tqdm(total=len(selection.files), initial=kept, unit="video", disable=None) as bar,
+        Progress(len(selection.files), kept=kept) as progress,
         started_engine(model, options.engine) as engine,
     ):
         for finished in engine.run(make_batches(waiting, options.batch_size), scoring):
             writer.add([row_of(outcome, model.labels) for outcome in finished.outcomes])
-            bar.update(len(finished.outcomes))
-            bar.set_postfix(failed=writer.failed, refresh=False)
+            failed = sum(outcome.failure is not None for outcome in finished.outcomes)
+            progress.add(len(finished.outcomes), failed=failed)
+    return progress.seconds
 
 
 def _job(options: ClassifyOptions, model: Model) -> dict[str, Any]:
@@ -143,7 +163,8 @@ def _parser() -> argparse.ArgumentParser:
         "videos",
         nargs="+",
         metavar="PATHS_OR_DIR",
-        help="folders (searched to the bottom), globs, lists (@FILE or *.txt, a path a line), files, URIs",
+        help="folders (searched to the bottom, hidden ones left out), globs, lists (@FILE or *.txt, a path a line), "
+        "files, URIs",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the rows go")
     parser.add_argument(
@@ -155,7 +176,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--views", type=views, default=Sampling(), metavar="NxM", help=VIEWS_HELP)
     parser.add_argument(
-        "--average", choices=get_args(Average), default="prob", help="how a video's views are joined (default prob)"
+        "--average",
+        "--average-clips",
+        choices=get_args(Average),
+        default="prob",
+        help="how a video's views are joined (default prob)",
     )
     parser.add_argument("--top-k", type=positive, default=5, metavar="K", help="labels in a row (default 5)")
     parser.add_argument(
@@ -184,12 +209,23 @@ def _options(argv: Sequence[str] | None) -> ClassifyOptions:
 def _run(argv: Sequence[str] | None) -> int:
     options = _options(argv)
     done = classify(options)
-    print(f"{options.out}: {done.rows} rows, {done.new} new, {done.failed} of all failed")
-    return 0
+    print(summary(done, options.out))
+    return 1 if done.nothing_worked else 0
+
+
+def summary(done: Classified, out: Path) -> str:
+    """What the folder holds, why videos failed, and how fast it went."""
+    lines = [f"{out}: {done.rows} rows, {done.new} new, {done.failed} of all failed"]
+    if done.failures:
+        lines.append("  failed: " + ", ".join(f"{count} {kind}" for kind, count in done.failures.items()))
+    if done.new:
+        lines.append(f"  {rate_of(done.new, done.seconds)}")
+    return "\n".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command: 0 when every video has its row, failed ones too; 1 for what stopped it; 2 for wrong arguments."""
+    """The command: 0 when every video has its row, failed ones too; 1 when all of them failed or something stopped it;
+    2 for wrong arguments, as a path to nothing; 130 after Ctrl-C."""
     return run_command(lambda: _run(argv))
 
 

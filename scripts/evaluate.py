@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from tqdm import tqdm
-
 from bulk.annotations import LAYOUTS, Annotation, AnnotationList, Layout, read_annotations
 from bulk.archives import Model
 from bulk.files import VideoFolder
 from bulk.journal import Journal, is_journal, write_atomically
 from bulk.outcomes import AverageClips, ScoringOptions
 from bulk.plots import plots_available, write_plots
+from bulk.progress import Progress
 from bulk.report import (
     Metric,
     ReportOptions,
@@ -137,6 +136,7 @@ def _finished_records(options: EvaluateOptions, job: Mapping[str, Any]) -> list[
     if not isinstance(found, dict) or found.get("job") != json.loads(json.dumps(job)):
         raise InvalidConfig(f"{out} is there and is not this run's result; --force replaces it")
     records: list[dict[str, Any]] = found["videos"]
+    print(f"note: {out} is complete; nothing is computed again (--force begins anew)", file=sys.stderr)
     return records
 
 
@@ -153,12 +153,14 @@ def _scored_records(
         if journal is not None:
             done = {entry["batch"]: entry["videos"] for entry in journal.entries}
         finished = sum(len(records) for records in done.values())
-        bar = stack.enter_context(tqdm(total=len(annotations), initial=finished, unit="video", disable=None))
+        if finished:
+            print(f"note: {finished} of {len(annotations)} videos are kept from an earlier run", file=sys.stderr)
+        progress = stack.enter_context(Progress(len(annotations), kept=finished))
         for number, records in _score(options, model, annotations, [b for b in batches if b.number not in done]):
             if journal is not None:
                 journal.append({"batch": number, "videos": records})
             done[number] = records
-            bar.update(len(records))
+            progress.add(len(records), failed=sum("error" in record for record in records))
     return [record for batch in batches for record in done[batch.number]]
 
 
@@ -198,6 +200,7 @@ def _parser() -> argparse.ArgumentParser:
         help="top_k_accuracy (top-1 and top-5), mean_class_accuracy, as MMAction2 defines them (default: both)",
     )
     parser.add_argument(
+        "--average",
         "--average-clips",
         choices=get_args(AverageClips),
         default="prob",
@@ -229,7 +232,7 @@ def _options(argv: Sequence[str] | None) -> EvaluateOptions:
         videos=arguments.videos,
         sampling=arguments.views,
         metrics=tuple(arguments.metrics),
-        average=arguments.average_clips,
+        average=arguments.average,
         out=arguments.out,
         limit=arguments.limit,
         layout=arguments.layout,
@@ -258,8 +261,8 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command: 0; 1 when nothing could be scored or anything else is wrong; 2 for wrong arguments; 130 after
-    Ctrl-C."""
+    """The command: 0; 1 when nothing could be scored or anything else is wrong; 2 for wrong arguments, as a path
+    to nothing; 130 after Ctrl-C."""
     return run_command(lambda: _run(argv))
 
 

@@ -46,7 +46,8 @@ class Source:
         if isinstance(video, str | os.PathLike):
             path = Path(video)
             if not path.is_file():
-                what = "is a folder" if path.is_dir() else "does not exist"
+                missing = "is a link to a file that does not exist" if path.is_symlink() else "does not exist"
+                what = "is a folder" if path.is_dir() else missing
                 raise UnreadableVideo(f"{path} {what}; a video file is needed")
             return cls(path, name=path.name)
         if hasattr(video, "read"):

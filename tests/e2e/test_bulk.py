@@ -210,14 +210,21 @@ def test_a_killed_classification_has_every_video_once(
 
 def test_failures_are_rows_and_videos_can_be_added(videos: Videos, x3d_xs_archive: Path, tmp_path: Path) -> None:
     (tmp_path / "junk.mp4").write_bytes(b"not a video at all")
+    (tmp_path / "gone.mp4").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "empty.mp4").touch()
     out, good = tmp_path / "out", videos.paths[0]
-    run("classify", x3d_xs_archive, tmp_path / "junk.mp4", tmp_path / "gone.mp4", "--out", out, "--format", "parquet")
+    first = run("classify", x3d_xs_archive, tmp_path, "--out", out, "--format", "parquet", status=1)
+    assert "3 rows, 3 new, 3 of all failed" in first.stdout
+    assert "failed: 1 MissingVideo, 1 MissingFile, 1 UnsupportedVideo" in first.stdout
+    assert "3 videos in " in first.stdout
     again = run("classify", x3d_xs_archive, tmp_path / "junk.mp4", good, "--out", out, "--format", "parquet")
-    assert "3 rows, 1 new, 2 of all failed" in again.stdout
+    assert "4 rows, 1 new, 3 of all failed" in again.stdout
+    assert "1 of 2 videos have their row from an earlier run and are kept" in again.stderr
     rows = timeless(rows_of(out))
     assert {Path(path).name: row["error_type"] for path, row in rows.items()} == {
         "junk.mp4": "UnsupportedVideo",
         "gone.mp4": "MissingFile",
+        "empty.mp4": "MissingVideo",
         good.name: None,
     }
     other = run("classify", x3d_xs_archive, good, "--out", out, "--format", "parquet", "--views", "2x1", status=1)
@@ -236,20 +243,33 @@ def test_two_worker_processes_give_the_same_rows(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "message", "status"),
     [
         (
-            ["nope", "x.mp4", "--out", "o"],
+            ["nope", "{tmp}/x.mp4", "--out", "o"],
             "neither an archive, by its path or in model_store, nor a spec; specs: x3d_xs",
+            2,
         ),
-        (["nope.mar", "x.mp4", "--out", "o"], "the archive nope.mar does not exist"),
-        (["{archive}", "x.mp4", "--out", "{tmp}/o", "--top-k", "401"], "--top-k 401: the model has 400 classes"),
-        (["{archive}", "x.mp4", "--out", "{tmp}/o", "--shared-storage"], "belong to --ray"),
-        (["{archive}", "{tmp}/*.avi", "--out", "{tmp}/o"], "matches no file"),
-        (["{archive}", "x.mp4", "--out", "{tmp}/o", "--ray", "ray://h:1"], "Ray Client (ray://) carries no datasets"),
+        (["nope.mar", "{tmp}/x.mp4", "--out", "o"], "the archive nope.mar does not exist", 2),
+        (["{archive}", "{tmp}/y.mp4", "--out", "{tmp}/o"], "y.mp4 does not exist", 2),
+        (["{archive}", "{tmp}/*.avi", "--out", "{tmp}/o"], "matches no file", 2),
+        (
+            ["{archive}", "{tmp}/x.mp4", "--out", "{tmp}/o", "--top-k", "401"],
+            "--top-k 401: the model has 400 classes",
+            1,
+        ),
+        (["{archive}", "{tmp}/x.mp4", "--out", "{tmp}/o", "--shared-storage"], "belong to --ray", 1),
+        (
+            ["{archive}", "{tmp}/x.mp4", "--out", "{tmp}/o", "--ray", "ray://h:1"],
+            "Ray Client (ray://) carries no datasets",
+            1,
+        ),
     ],
 )
-def test_refusals_are_one_sentence(x3d_xs_archive: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
-    done = run("classify", *(text.format(archive=x3d_xs_archive, tmp=tmp_path) for text in arguments), status=1)
+def test_refusals_are_one_sentence(
+    x3d_xs_archive: Path, tmp_path: Path, arguments: list[str], message: str, status: int
+) -> None:
+    (tmp_path / "x.mp4").touch()
+    done = run("classify", *(text.format(archive=x3d_xs_archive, tmp=tmp_path) for text in arguments), status=status)
     assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +36,8 @@ examples:
   {prog} *.mp4 --json | jq -r '.video + ": " + (.answer | keys_unsorted[0])'
   ffmpeg -i rtsp://camera -t 4 -f matroska - | {prog} -
 
-The exit code is 1 if any video failed, the answers of the others are printed all the same; 2 for wrong usage.
+The exit code is 1 if any video failed, the answers of the others are printed all the same; 2 for wrong usage, as a
+path to nothing, and then nothing is sent.
 """
 
 
@@ -70,6 +72,9 @@ def main(
         client = open_client(options)
     except ValueError as error:
         parser.error(str(error))
+    for video in options.videos:
+        if (problem := mistyped(video)) is not None:
+            parser.error(problem)
     try:
         with client:
             return run(client, options)
@@ -91,7 +96,10 @@ def make_parser(prog: str, defaults: Defaults | None) -> argparse.ArgumentParser
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "videos", nargs="+", metavar="VIDEO", help="a video file, a folder of them, or - for standard input"
+        "videos",
+        nargs="+",
+        metavar="VIDEO",
+        help="a video file, a folder of them (hidden ones left out), or - for standard input",
     )
     parser.add_argument("--model", metavar="NAME", help="the served model; may be left out where there is only one")
     parser.add_argument("--version", metavar="V", help="its version; default: the server's default version")
@@ -101,7 +109,12 @@ def make_parser(prog: str, defaults: Defaults | None) -> argparse.ArgumentParser
     what.add_argument("--num-clips", type=int, metavar="N", help="clips spread over that part, averaged; default 1")
     what.add_argument("--num-crops", type=int, metavar="N", help="1: the centre; 3: the whole frame; default 1")
     what.add_argument("--stride-sec", type=float, metavar="S", help="slide the clip in such steps: a timeline")
-    what.add_argument("--average", choices=("prob", "score"), help="average probabilities (default) or logits")
+    what.add_argument(
+        "--average",
+        "--average-clips",
+        choices=("prob", "score"),
+        help="average probabilities (default) or logits",
+    )
     output = parser.add_argument_group("output")
     output.add_argument("--top-k", type=int, metavar="N", help="labels to show; default 5")
     output.add_argument("--threshold", type=float, metavar="P", help="leave out labels with a lower score; default 0")
@@ -146,6 +159,15 @@ def only_model(client: Client) -> str:
     raise InvalidAnswer(f"name a model with --model: {served}")
 
 
+def mistyped(argument: str) -> str | None:
+    """Why an argument cannot mean a video, before anything is sent; None where it can."""
+    if argument == STDIN or os.path.lexists(argument):
+        return None
+    if "://" in argument:
+        return f"{argument} is a URL; download it first, or pipe it in: curl -sL URL | ... -"
+    return f"{argument} does not exist; name a video file, a folder of them, or - for standard input"
+
+
 def expanded(arguments: Sequence[str]) -> Iterator[Path | str | UnreadableVideo]:
     """The videos behind the arguments, folders searched through; a folder without any is an error in its place."""
     for argument in arguments:
@@ -153,13 +175,24 @@ def expanded(arguments: Sequence[str]) -> Iterator[Path | str | UnreadableVideo]
         if argument == STDIN:
             yield argument
         elif path.is_dir():
-            found = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in VIDEO_SUFFIXES]
-            files = [file for file in found if file.is_file() and not file.name.startswith(".")]
+            files = sorted(folder_videos(path))
             yield from files
             if not files:
                 yield UnreadableVideo(f"{argument}: the folder holds no video file")
         else:
             yield path
+
+
+def folder_videos(folder: Path) -> Iterator[Path]:
+    """Files with a video's suffix, to the bottom; hidden files and folders (.venv, .git) are left out, and links to
+    folders not followed. A link to nothing counts, so that its error is reported."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            file = Path(parent, name)
+            is_video = not name.startswith(".") and file.suffix.lower() in VIDEO_SUFFIXES
+            if is_video and (file.is_file() or (file.is_symlink() and not file.exists())):
+                yield file
 
 
 def outcome_of(client: Client, video: Path | str | UnreadableVideo, model: str, options: argparse.Namespace) -> Outcome:

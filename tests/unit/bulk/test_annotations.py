@@ -136,7 +136,7 @@ def test_refusals(tmp_path: Path, text: str, name: str, message: str) -> None:
 
 
 def test_a_list_or_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(InvalidAnnotations, match="No such file"):
+    with pytest.raises(InvalidSelection, match="No such file"):
         read_annotations(tmp_path / "none.txt", labels=LABELS, folder=VideoFolder(tmp_path))
     with pytest.raises(InvalidSelection, match="does not exist"):
         VideoFolder(tmp_path / "none")

@@ -56,8 +56,39 @@ def test_a_file_named_twice_is_one_video(videos: Path, monkeypatch: pytest.Monke
     assert selection.repeated == 2
 
 
-def test_a_missing_file_stays_to_become_a_row(tmp_path: Path) -> None:
-    assert names(tmp_path, str(tmp_path / "gone.mp4")) == ["gone.mp4"]
+def test_a_missing_file_of_a_list_stays_to_become_a_row(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("gone.mp4\n")
+    assert names(tmp_path, str(tmp_path / "list.txt")) == ["gone.mp4"]
+
+
+def test_a_mistyped_path_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSelection, match=r"gone\.mp4 does not exist; name a video"):
+        select_files([str(tmp_path / "gone.mp4")])
+
+
+def test_a_link_to_nothing_stays_to_become_a_row(videos: Path) -> None:
+    for link in ("dead.mp4", "sub/dead.mkv", "dead.md"):
+        (videos / link).symlink_to("nowhere")
+    selection = select_files([str(videos)])
+    found = [os.path.relpath(file.path, videos) for file in selection.files]
+    assert found == ["a.MKV", "b.mp4", "dead.mp4", "sub/dead.mkv", "sub/deep/c.webm"]
+    assert names(videos, str(videos / "dead.mp4")) == ["dead.mp4"]
+    assert names(videos, f"{videos}/d*.mp4") == ["dead.mp4"]
+
+
+def test_hidden_files_and_folders_are_left_out_and_counted(videos: Path) -> None:
+    for name in (".venv/media/x.mp4", "sub/.cache/y.mp4", ".partial.mp4"):
+        (videos / name).parent.mkdir(parents=True, exist_ok=True)
+        (videos / name).write_bytes(b"x")
+    selection = select_files([str(videos)])
+    assert len(selection.files) == 3
+    assert selection.hidden == 3
+    assert names(videos, str(videos / ".venv")) == [".venv/media/x.mp4"]  # named, so it is meant
+
+
+def test_a_link_in_a_circle_ends(videos: Path) -> None:
+    (videos / "sub" / "up").symlink_to(videos)
+    assert len(select_files([str(videos)]).files) == 3
 
 
 def test_a_file_whose_name_looks_like_a_glob(tmp_path: Path) -> None:

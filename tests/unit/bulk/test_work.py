@@ -87,9 +87,13 @@ def test_outcome_of_an_error() -> None:
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "big").write_bytes(b"12345")
     os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "empty").touch()
+    (tmp_path / "link").symlink_to("gone")
     expected = {
         "big": ("VideoTooLarge", "the file has 5 bytes; allowed are 4 (limits.max_video_bytes)"),
         "gone": ("MissingFile", "the file does not exist"),
+        "link": ("MissingFile", "this is a link to a file that does not exist"),
+        "empty": ("MissingVideo", "the file is empty"),
         "pipe": ("UnreadableFile", "this is not a regular file"),
         ".": ("UnreadableFile", "this is not a regular file"),
         "a\0b": ("UnreadableFile", "the file cannot be read: embedded null byte"),

@@ -70,7 +70,9 @@ def test_the_others_are_printed_when_one_fails(
     serving: FakeServer, clips: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     missing = str(clips / "none.mp4")
-    code = run(serving, str(clips / "notes.txt"), missing, str(clips), "--model", "m", "--json", "--jobs", "3")
+    Path(missing).symlink_to("nowhere")
+    options = ("--model", "m", "--json", "--jobs", "3")
+    code = run(serving, str(clips / "notes.txt"), missing, str(clips / "b.mp4"), str(clips / "more"), *options)
     assert code == 1
     output = capsys.readouterr()
     lines = [json.loads(line) for line in output.out.splitlines()]
@@ -83,6 +85,34 @@ def test_the_others_are_printed_when_one_fails(
     assert lines[2]["answer"] == lines[3]["answer"] == {"pan left": 0.5, "static": 0.1}
     assert f"{clips / 'notes.txt'}: this is not a video" in output.err
     assert "Traceback" not in output.err
+
+
+@pytest.mark.parametrize("argument", ["clipz/", "https://example.com/a.mp4"])
+def test_a_path_to_nothing_is_wrong_usage_and_nothing_is_sent(
+    serving: FakeServer, clips: Path, capsys: pytest.CaptureFixture[str], argument: str
+) -> None:
+    with pytest.raises(SystemExit) as exited:
+        run(serving, str(clips / "b.mp4"), argument, "--model", "m")
+    assert exited.value.code == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.endswith(
+        "is a URL; download it first, or pipe it in: curl -sL URL | ... -"
+        if "://" in argument
+        else "clipz/ does not exist; name a video file, a folder of them, or - for standard input"
+    )
+    assert serving.asked == []
+
+
+def test_hidden_folders_are_left_out_and_a_link_to_nothing_is_said(
+    serving: FakeServer, clips: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (clips / ".venv").mkdir()
+    (clips / ".venv" / "media.mp4").write_bytes(b"good")
+    (clips / "dead.mp4").symlink_to("nowhere")
+    assert run(serving, str(clips), "--model", "m", "--json") == 1
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [Path(line["video"]).name for line in lines] == ["b.mp4", "dead.mp4", "A.MKV"]
+    assert "is a link to a file that does not exist" in lines[1]["error"]["message"]
 
 
 def test_a_folder_without_videos_fails_and_the_others_go_on(
