@@ -54,8 +54,8 @@ class Target:
             "unit": self.unit,
         }
         try:
-            if "other_model" in result:
-                raise NotMeasured(result["other_model"])
+            if "no_verdict" in result:
+                raise NotMeasured(result["no_verdict"])
             measured = self.measure(result)
         except NotMeasured as error:
             return {**entry, "measured": None, "met": None, "missed_by_percent": None, "note": str(error)}
@@ -77,10 +77,12 @@ class Target:
 
 
 def evaluate_targets(result: Result) -> list[dict[str, Any]]:
-    """Every target against that result, in order. They are promises for x3d_s."""
+    """Every target against that result, in order. They are promises for x3d_s; a quick run says nothing about them."""
     model = result["settings"]["model"]
     if model != MODEL:
-        result = {"other_model": f"the targets are for {MODEL}, this is {model}"}
+        result = {"no_verdict": f"the targets are for {MODEL}, this is {model}"}
+    elif result["settings"].get("quick"):
+        result = {"no_verdict": "not judged: a quick run is too short for it"}
     return [target.evaluate(result) for target in TARGETS]
 
 

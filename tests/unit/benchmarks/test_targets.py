@@ -57,6 +57,14 @@ def test_a_good_result_meets_all() -> None:
     assert entry(result, "30 views")["measured"] == 1.4
 
 
+def test_a_quick_run_meets_and_misses_nothing() -> None:
+    result = make_result()
+    result["settings"]["quick"] = True
+    for target in evaluate_targets(result):
+        assert (target["met"], target["measured"], target["missed_by_percent"]) == (None, None, None)
+        assert "a quick run" in target["note"]
+
+
 def _http(result: dict[str, Any], size: str = "320x240") -> Any:
     return result["load"]["latency"]["http"][size]
 
