@@ -2,6 +2,7 @@
 
     files.py         folders, lists, globs -> VideoFile; which file a dataset's entry means
     annotations.py   labelled lists -> Annotation; the layout is recognised, what is ambiguous is refused
+    class_ids.py     the labels of such a list -> ids of the model's classes
     outcomes.py      one video's outcome: scores or an error, as a value that JSON and Arrow can carry
     work.py          one worker: batches of files -> outcomes, decoding the next batch while the model has this one
     engines.py       where workers run: in this process, or in several of them
@@ -14,6 +15,9 @@
     rows.py          outcomes -> rows of one table
     shards.py        rows -> Parquet or JSON-lines shards and a manifest; the only module that imports pyarrow
     metrics.py       accuracies, confidence intervals, confusion matrix (numpy)
+    class_metrics.py precision, recall, F1, average precision, calibration (numpy)
+    samples.py       records of videos -> arrays, and every metric of them
+    class_rows.py    what each class's samples say, and the CSV of it
     report.py        outcomes of an evaluation -> result file and summary
     plots.py         the result's pictures; the only module that imports matplotlib
 

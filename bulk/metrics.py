@@ -9,6 +9,7 @@ predicted but has no sample counts as 0. Ties, which MMAction2 leaves to its sor
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,15 +81,32 @@ def mean_class_accuracy(
 
     `groups` numbers the video of each sample from 0; videos are drawn, not samples, so that views stay together.
     """
-    value = _mean_class(labels, predicted, np.ones(len(labels)), classes)
+    (estimate,) = bootstrap(lambda weights: np.array([_mean_class(labels, predicted, weights, classes)]), groups)
+    return estimate
+
+
+def bootstrap(
+    statistics: Callable[[NDArray[np.float64]], NDArray[np.float64]], groups: NDArray[np.integer]
+) -> list[Estimate]:
+    """`statistics` of weights (samples,) gives (figures,); each figure with all weights 1, and its interval over
+    RESAMPLES draws of videos. Draws are the same for the same number of videos, so that figures of two models on the
+    same videos can be compared draw by draw."""
+    values = statistics(np.ones(len(groups)))
+    low, high = np.quantile(bootstrap_draws(statistics, groups), [0.025, 0.975], axis=0)
+    return [Estimate(*(float(number) for number in each)) for each in zip(values, low, high, strict=True)]
+
+
+def bootstrap_draws(
+    statistics: Callable[[NDArray[np.float64]], NDArray[np.float64]], groups: NDArray[np.integer]
+) -> NDArray[np.float64]:
+    """(RESAMPLES, figures): the figures of each draw."""
     videos = int(groups.max()) + 1
     generator = np.random.Generator(np.random.PCG64(_SEED))
-    draws = np.empty(RESAMPLES)
-    for index in range(RESAMPLES):
+    draws = []
+    for _ in range(RESAMPLES):
         times_drawn = np.bincount(generator.integers(0, videos, videos), minlength=videos)
-        draws[index] = _mean_class(labels, predicted, times_drawn[groups].astype(np.float64), classes)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return Estimate(value, float(low), float(high))
+        draws.append(statistics(times_drawn[groups].astype(np.float64)))
+    return np.array(draws)
 
 
 def _mean_class(

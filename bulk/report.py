@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, Literal, get_args
 
 from bulk.annotations import Annotation
-from bulk.metrics import Estimate, class_shares, confusion_matrix, mean_class_accuracy, top_k_accuracy
-from bulk.outcomes import AverageClips, MissingFile, Outcome
+from bulk.class_rows import class_rows
+from bulk.metrics import confusion_matrix
+from bulk.outcomes import AverageClips, MissingFile, Outcome, Sample
+from bulk.samples import Metric, Samples, metrics_of, samples_of
 from handlers.specs import ModelSpec
 
-Metric = Literal["top_k_accuracy", "mean_class_accuracy"]
 SavedScores = Literal["all", "top5"]
 _SAVED_TOP = 5
 
@@ -24,48 +22,43 @@ _SAVED_TOP = 5
 class ReportOptions:
     """What goes into the result."""
 
-    metrics: tuple[Metric, ...] = ("top_k_accuracy", "mean_class_accuracy")
-    top_k: tuple[int, ...] = (1, 5)
+    metrics: tuple[Metric, ...] = get_args(Metric)
     average: AverageClips = "prob"
     views: str = "1x1"
 
 
-@dataclass(frozen=True, slots=True)
-class Sampled:
-    """Every sample that was scored: the true class, what was predicted, the true class's rank, and whose it is.
-
-    All four are (samples,); `groups` numbers the videos from 0.
-    """
-
-    labels: NDArray[np.int64]
-    predicted: NDArray[np.int64]
-    ranks: NDArray[np.int64]
-    groups: NDArray[np.int64]
-
-
-def saved_record(annotation: Annotation, outcome: Outcome, saved: SavedScores) -> dict[str, Any]:
+def saved_record(
+    annotation: Annotation, outcome: Outcome, saved: SavedScores, *, several_labels: bool = False
+) -> dict[str, Any]:
     """What the result keeps of one video, JSON values; metrics are computed from this alone.
 
     Scores are by class id (`all`), or of the five best classes; what took how long is not kept, so that a repeated
-    run gives the same bytes.
+    run gives the same bytes. `several_labels`: the record has `labels`, any number of them, instead of `label`.
     """
-    record: dict[str, Any] = {"video": outcome.video, "label": annotation.label}
+    truth: dict[str, Any] = {"labels": list(annotation.labels)} if several_labels else {"label": annotation.label}
+    record: dict[str, Any] = {"video": outcome.video, **truth}
     if outcome.failure is not None or outcome.facts is None:
         return {**record, "error": None if outcome.failure is None else asdict(outcome.failure)}
     samples = []
     for sample in outcome.samples:
-        kept: dict[str, Any] = {
-            "predicted": sample.class_ids[0],
-            "rank": sample.class_ids.index(annotation.label),
-            "top": list(sample.class_ids[:_SAVED_TOP]),
-        }
+        kept = {**_ranked(sample, annotation), "top": list(sample.class_ids[:_SAVED_TOP])}
         if saved == "all":
-            kept["scores"] = [score for _, score in sorted(zip(sample.class_ids, sample.scores, strict=True))]
+            kept["scores"] = _by_class(sample)
         else:
             kept["top_scores"] = list(sample.scores[:_SAVED_TOP])
         samples.append(kept)
     facts = {"duration_sec": outcome.facts.duration_sec, "clips": outcome.facts.clips}
     return {**record, **facts, "warnings": list(outcome.facts.warnings), "samples": samples}
+
+
+def _ranked(sample: Sample, annotation: Annotation) -> dict[str, Any]:
+    """The best class, and the place of the true one, or of the first true one; None where the video has none."""
+    places = [sample.class_ids.index(label) for label in annotation.labels]
+    return {"predicted": sample.class_ids[0], "rank": min(places, default=None)}
+
+
+def _by_class(sample: Sample) -> list[float]:
+    return [score for _, score in sorted(zip(sample.class_ids, sample.scores, strict=True))]
 
 
 def build_result(
@@ -80,27 +73,35 @@ def build_result(
     failed = [record for record in records if "error" in record]
     missing = [record for record in failed if (record["error"] or {}).get("type") == MissingFile.__name__]
     scored = [record for record in records if "samples" in record]
-    sampled = _sampled(scored)
-    matrix = confusion_matrix(sampled.labels, sampled.predicted, len(labels))
+    samples = samples_of(scored, len(labels), several_labels=spec.activation == "sigmoid")
     return {
         "job": job,
         "complete": True,
+        "labels": list(labels),
         "counts": {
             "annotated": len(records),
             "scored": len(scored),
             "missing": len(missing),
             "broken": len(failed) - len(missing),
-            "samples": len(sampled.labels),
+            "samples": len(samples),
         },
-        "metrics": _metrics(sampled, len(labels), options) if len(sampled.labels) else {},
+        "metrics": metrics_of(samples, options.metrics) if len(samples) else {},
         # Beside random weights' accuracy they would be taken for a comparison.
         "published": [] if _random_weights(job) else published_figures(spec, options.views),
         "missing": [record["video"] for record in missing],
         "broken": [{"video": record["video"], **(record["error"] or {})} for record in failed if record not in missing],
-        "classes": _classes(matrix, labels),
-        "confusion": {"rows": "true class", "columns": "predicted class", "counts": matrix.tolist()},
+        "classes": class_rows(samples, labels),
+        "confusion": _confusion(samples),
         "videos": list(records),
     }
+
+
+def _confusion(samples: Samples) -> dict[str, Any] | None:
+    """Where a video has several labels no class is taken for another one."""
+    if samples.labels is None:
+        return None
+    counts = confusion_matrix(samples.labels, samples.predicted, samples.classes)
+    return {"rows": "true class", "columns": "predicted class", "counts": counts.tolist()}
 
 
 def result_bytes(result: Mapping[str, Any]) -> bytes:
@@ -111,7 +112,7 @@ def result_bytes(result: Mapping[str, Any]) -> bytes:
         if isinstance(value, list) and value:
             rows = ",\n".join("  " + _compact(row) for row in value)
             lines.append(f"{json.dumps(key)}: [\n{rows}\n]")
-        elif key == "confusion":
+        elif key == "confusion" and value is not None:
             rows = ",\n".join("  " + _compact(row) for row in value["counts"])
             head = ", ".join(f"{json.dumps(name)}: {json.dumps(value[name])}" for name in ("columns", "rows"))
             lines.append(f'{json.dumps(key)}: {{{head}, "counts": [\n{rows}\n]}}')
@@ -146,9 +147,12 @@ def summary(result: Mapping[str, Any], options: ReportOptions) -> str:
     if _random_weights(result["job"]):
         lines.append("  RANDOM WEIGHTS: the figures mean nothing")
     for name, metric in result["metrics"].items():
-        interval = f"95 % interval {metric['low'] * 100:.2f} to {metric['high'] * 100:.2f} ({metric['interval']})"
+        interval = ""
+        if metric["interval"] is not None:
+            interval = f"95 % interval {metric['low'] * 100:.2f} to {metric['high'] * 100:.2f} ({metric['interval']})"
         published = _published_for(name, result["published"])
-        lines.append(f"  {name.replace('_', ' '):<22}{metric['value'] * 100:6.2f} %   {interval}{published}")
+        line = f"  {name.replace('_', ' '):<24}{metric['value'] * 100:6.2f} %   {interval}{published}"
+        lines.append(line.rstrip())
     for kind in ("missing", "broken"):
         lines += _listed(kind, result[kind])
     return "\n".join(lines)
@@ -157,53 +161,6 @@ def summary(result: Mapping[str, Any], options: ReportOptions) -> str:
 def _random_weights(job: Mapping[str, Any]) -> bool:
     archive = job.get("model", {}).get("archive", {})
     return bool(archive.get("weights", {}).get("kind") == "random")
-
-
-def _metrics(sampled: Sampled, classes: int, options: ReportOptions) -> dict[str, Any]:
-    metrics: dict[str, Any] = {}
-    videos = len(np.unique(sampled.groups))
-    if "top_k_accuracy" in options.metrics:
-        for k in options.top_k:
-            estimate = top_k_accuracy(sampled.ranks, min(k, classes), videos=videos)
-            metrics[f"top{k}_accuracy"] = _estimate(estimate, "Wilson")
-    if "mean_class_accuracy" in options.metrics:
-        estimate = mean_class_accuracy(sampled.labels, sampled.predicted, classes, groups=sampled.groups)
-        metrics["mean_class_accuracy"] = _estimate(estimate, "bootstrap")
-    return metrics
-
-
-def _estimate(estimate: Estimate, interval: str) -> dict[str, Any]:
-    return {**asdict(estimate), "interval": interval}
-
-
-def _sampled(scored: Sequence[Mapping[str, Any]]) -> Sampled:
-    rows = [
-        (record["label"], sample["predicted"], sample["rank"], group)
-        for group, record in enumerate(scored)
-        for sample in record["samples"]
-    ]
-    columns = np.array(rows, dtype=np.int64).reshape(-1, 4).T
-    return Sampled(*columns)
-
-
-def _classes(matrix: NDArray[np.int64], labels: Sequence[str]) -> list[dict[str, Any]]:
-    """Every class that occurs, with its most frequent wrong answer."""
-    shares, counts = class_shares(matrix), matrix.sum(axis=1)
-    rows = []
-    for index in np.flatnonzero(counts + matrix.sum(axis=0)).tolist():
-        wrong = matrix[index].copy()
-        wrong[index] = 0
-        taken_for = labels[int(wrong.argmax())] if wrong.any() else None
-        rows.append(
-            {
-                "class_id": index,
-                "label": labels[index],
-                "samples": int(counts[index]),
-                "accuracy": float(shares[index]) if counts[index] else None,
-                "most_often_taken_for": taken_for,
-            }
-        )
-    return rows
 
 
 def _published_for(name: str, figures: Sequence[Mapping[str, Any]]) -> str:

@@ -14,13 +14,13 @@ from typing import Any, get_args
 
 from bulk.annotations import LAYOUTS, Annotation, AnnotationList, Layout, read_annotations
 from bulk.archives import Model
+from bulk.class_rows import class_csv
 from bulk.files import VideoFolder
 from bulk.journal import Journal, is_journal, write_atomically
 from bulk.outcomes import AverageClips, ScoringOptions
 from bulk.plots import plots_available, write_plots
 from bulk.progress import Progress
 from bulk.report import (
-    Metric,
     ReportOptions,
     SavedScores,
     build_result,
@@ -28,6 +28,7 @@ from bulk.report import (
     saved_record,
     summary,
 )
+from bulk.samples import Metric
 from bulk.work import Batch, make_batches
 from handlers import __version__
 from handlers.errors import InvalidConfig
@@ -94,8 +95,14 @@ def evaluate(options: EvaluateOptions) -> Evaluated:
     """Runs to the end, or goes on where an earlier run stopped. Raises SetupError."""
     with opened_model(options.model) as model:
         listed = read_annotations(
-            options.annotations, labels=model.labels, folder=VideoFolder(options.videos), layout=options.layout
+            options.annotations,
+            labels=model.labels,
+            folder=VideoFolder(options.videos),
+            layout=options.layout,
+            several_labels=_several_labels(model),
         )
+        if _several_labels(model) and options.scores != "all":
+            raise InvalidConfig("--scores top5: the model gives several labels, whose metrics need all scores")
         annotations = listed.annotations[: options.limit]
         job = _job(options, model, annotations)
         records = _finished_records(options, job)
@@ -108,9 +115,15 @@ def evaluate(options: EvaluateOptions) -> Evaluated:
         return Evaluated(result=result, labels=model.labels, listed=listed)
 
 
+def _several_labels(model: Model) -> bool:
+    """Whether a video may have any number of the model's labels: each has a probability of its own."""
+    return model.spec.activation == "sigmoid"
+
+
 def _job(options: EvaluateOptions, model: Model, annotations: Sequence[Annotation]) -> dict[str, Any]:
     """What decides the per-video scores, JSON values; a journal or result of another job is not gone on with."""
-    listed = json.dumps([[annotation.video.name, annotation.label] for annotation in annotations])
+    truths = [list(each.labels) if _several_labels(model) else each.label for each in annotations]
+    listed = json.dumps([[each.video.name, truth] for each, truth in zip(annotations, truths, strict=True)])
     return {
         "model": model.identity(),
         "options": {
@@ -176,7 +189,11 @@ def _score(
             start = finished.number * options.batch_size
             truths = annotations[start : start + len(finished.outcomes)]
             pairs = zip(truths, finished.outcomes, strict=True)
-            yield finished.number, [saved_record(truth, outcome, options.scores) for truth, outcome in pairs]
+            several = _several_labels(model)
+            yield (
+                finished.number,
+                [saved_record(truth, outcome, options.scores, several_labels=several) for truth, outcome in pairs],
+            )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -197,7 +214,7 @@ def _parser() -> argparse.ArgumentParser:
         default=list(get_args(Metric)),
         dest="metrics",
         metavar="METRIC",
-        help="top_k_accuracy (top-1 and top-5), mean_class_accuracy, as MMAction2 defines them (default: both)",
+        help=f"which metrics (default: all): {', '.join(get_args(Metric))}; docs/evaluation.md defines them",
     )
     parser.add_argument(
         "--average",
@@ -254,6 +271,9 @@ def _run(argv: Sequence[str] | None) -> int:
     print(summary(evaluated.result, options.report))
     if options.out is not None:
         print(f"  result: {options.out}")
+        classes = options.out.with_name(f"{options.out.stem}.classes.csv")
+        write_atomically(classes, class_csv(evaluated.result["classes"]))
+        print(f"  classes: {classes}")
         if options.plots and plots_available() and evaluated.result["counts"]["scored"]:
             for path in write_plots(evaluated.result, evaluated.labels, options.out):
                 print(f"  plot:   {path}")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bulk.annotations import AnnotationList, InvalidAnnotations, Layout, read_annotations
+from bulk.annotations import AnnotationList, Layout, read_annotations
+from bulk.class_ids import InvalidAnnotations
 from bulk.files import InvalidSelection, VideoFolder
 
 LABELS = ("abseiling", "air drumming", "yoga")
@@ -20,13 +22,16 @@ def read(
     files: tuple[str, ...] = (),
     labels: tuple[str, ...] = LABELS,
     layout: Layout | None = None,
+    several_labels: bool = False,
 ) -> AnnotationList:
     videos = folder / "videos"
     for file in ("placeholder", *files):
         (videos / file).parent.mkdir(parents=True, exist_ok=True)
         (videos / file).write_bytes(b"x")
     (folder / name).write_text(text, encoding="utf-8")
-    return read_annotations(folder / name, labels=labels, folder=VideoFolder(videos), layout=layout)
+    return read_annotations(
+        folder / name, labels=labels, folder=VideoFolder(videos), layout=layout, several_labels=several_labels
+    )
 
 
 def pairs(found: AnnotationList) -> list[tuple[str, int]]:
@@ -140,3 +145,37 @@ def test_a_list_or_folder_that_is_not_there(tmp_path: Path) -> None:
         read_annotations(tmp_path / "none.txt", labels=LABELS, folder=VideoFolder(tmp_path))
     with pytest.raises(InvalidSelection, match="does not exist"):
         VideoFolder(tmp_path / "none")
+
+
+def several(folder: Path, text: str, **options: Any) -> list[tuple[str, tuple[int, ...]]]:
+    found = read(folder, text, several_labels=True, **options)
+    return [(annotation.video.name, annotation.labels) for annotation in found.annotations]
+
+
+def test_several_labels_by_a_bar_or_a_line_each(tmp_path: Path) -> None:
+    assert several(tmp_path, "a.mp4 2|0\nb.mp4 1\n") == [("a.mp4", (0, 2)), ("b.mp4", (1,))]
+    assert several(tmp_path, "a.mp4 2\na.mp4 0\nb.mp4 1\n") == [("a.mp4", (0, 2)), ("b.mp4", (1,))]
+    names = "path,label\na.mp4,yoga | air drumming\nb.mp4,\n"
+    assert several(tmp_path, names, name="val.csv") == [("a.mp4", (1, 2)), ("b.mp4", ())]
+
+
+def test_a_name_with_a_bar_in_it_stays_whole(tmp_path: Path) -> None:
+    labels = ("left|right", "up", "left")
+    assert several(tmp_path, "path,label\na,left|right\nb,left|up\n", name="v.csv", labels=labels) == [
+        ("a", (0,)),
+        ("b", (1, 2)),
+    ]
+
+
+def test_lines_that_add_no_label_are_repeated(tmp_path: Path) -> None:
+    found = read(tmp_path, "a.mp4 2|0\na.mp4 0\na.mp4 1\n", several_labels=True)
+    assert (found.repeated, found.annotations[0].labels) == (1, (0, 1, 2))
+
+
+def test_several_labels_are_checked_as_one_is(tmp_path: Path) -> None:
+    with pytest.raises(InvalidAnnotations, match="line 1: label 7"):
+        several(tmp_path, "a.mp4 2|7\n")
+    with pytest.raises(InvalidAnnotations, match="labels are ids and names"):
+        several(tmp_path, "a.mp4 2|yoga\n")
+    with pytest.raises(InvalidAnnotations, match=r"the model has no label '2\|0'"):
+        read(tmp_path, "a.mp4 2|0\n")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bulk.annotations import Annotation
+from bulk.class_rows import class_csv
 from bulk.files import VideoFile
 from bulk.outcomes import Facts, Failure, Outcome, Sample
 from bulk.plots import write_plots
@@ -33,7 +35,7 @@ def scored(video: str, *best: int, decode_ms: float = 1.0) -> Outcome:
 
 
 def record(label: int, outcome: Outcome, saved: Any = "all") -> dict[str, Any]:
-    return saved_record(Annotation(VideoFile(outcome.video, outcome.video), label), outcome, saved)
+    return saved_record(Annotation(VideoFile(outcome.video, outcome.video), (label,)), outcome, saved)
 
 
 RECORDS = [
@@ -57,7 +59,23 @@ def test_counts_and_metrics_by_hand() -> None:
     assert found["broken"] == [{"video": "bad", "type": "UndecodableVideo", "message": "it is damaged"}]
     values = {name: metric["value"] for name, metric in found["metrics"].items()}
     # Right: a, b. Ranks: 0, 0, 2 (class 2, then 0, then 1), 5. Classes that occur: 0 (1.0), 1 (0), 5 (0), 2 (0).
-    assert values == {"top1_accuracy": 0.5, "top5_accuracy": 0.75, "mean_class_accuracy": 0.25}
+    assert values == pytest.approx(
+        {
+            "top1_accuracy": 0.5,
+            "top5_accuracy": 0.75,
+            "mean_class_accuracy": 0.25,
+            "macro_top5_accuracy": 2 / 3,  # classes 0, 1 and 5 have samples
+            "precision": (2 / 3) / 4,
+            "recall": 0.25,
+            "f1": 0.8 / 4,
+            # Class 0: three samples share the highest score, two of them have it. Class 1: fourth. Class 5: all share.
+            "mean_average_precision": (2 / 3 + 1 / 4 + 1 / 4) / 3,
+            "calibration_error": 0.0,  # half of the answers are right, all with a probability of one half
+        }
+    )
+    assert found["labels"] == list(LABELS)
+    assert found["metrics"]["f1"]["interval"] == "bootstrap"
+    assert found["metrics"]["calibration_error"] == {"value": 0.0, "low": None, "high": None, "interval": None}
     assert found["metrics"]["top1_accuracy"]["interval"] == "Wilson"
     assert found["confusion"]["counts"][0] == [2, 0, 0, 0, 0, 0]
     assert found["confusion"]["counts"][5] == [1, 0, 0, 0, 0, 0]
@@ -67,6 +85,74 @@ def test_counts_and_metrics_by_hand() -> None:
 
 def test_only_the_metrics_asked_for() -> None:
     assert set(result(RECORDS, metrics=("mean_class_accuracy",))["metrics"]) == {"mean_class_accuracy"}
+
+
+def test_the_rows_of_the_classes_by_hand() -> None:
+    first, second, _, fourth = result(RECORDS)["classes"]
+    assert {key: first[key] for key in ("samples", "right", "accuracy", "precision", "recall")} == {
+        "samples": 2, "right": 2, "accuracy": 1.0, "precision": 2 / 3, "recall": 1.0,
+    }  # fmt: skip
+    assert (first["f1"], first["most_often_taken_for"], first["times_taken_for"]) == (0.8, None, 0)
+    assert (second["accuracy"], second["most_often_taken_for"], second["times_taken_for"]) == (0.0, "class 2", 1)
+    assert second["average_precision"] == pytest.approx(1 / 4)
+    assert (fourth["class_id"], fourth["samples"], fourth["precision"]) == (5, 1, 0.0)
+
+
+def test_the_classes_as_csv() -> None:
+    lines = class_csv(result(RECORDS)["classes"]).decode().splitlines()
+    assert len(lines) == 5
+    assert lines[0].startswith("class_id,label,samples,right,accuracy,accuracy_low")
+    assert lines[3].split(",")[:5] == ["2", "class 2", "0", "0", ""]  # predicted alone: no accuracy
+    quoted = class_csv([{"class_id": 0, "label": 'say "hi", wave'}]).decode().splitlines()[1]
+    assert quoted.startswith('0,"say ""hi"", wave",')
+
+
+def test_only_five_scores_tell_no_average_precision() -> None:
+    found = result([record(0, scored("a", 0), "top5"), record(1, scored("b", 2), "top5")])
+    assert "mean_average_precision" not in found["metrics"]
+    assert found["metrics"]["calibration_error"]["value"] == 0.0
+    assert [row["average_precision"] for row in found["classes"]] == [None] * 3
+
+
+SEVERAL = replace(SPEC, activation="sigmoid")
+
+
+def several(labels: tuple[int, ...], video: str, *scores: float) -> dict[str, Any]:
+    """A record of one sample with these probabilities by class."""
+    order = sorted(range(len(scores)), key=lambda index: -scores[index])
+    sample = Sample(tuple(order), tuple(scores[index] for index in order))
+    outcome = Outcome(video, samples=(sample,), facts=facts())
+    return saved_record(Annotation(VideoFile(video, video), labels), outcome, "all", several_labels=True)
+
+
+def test_several_labels_by_hand() -> None:
+    records = [
+        several((0, 1), "a", 0.9, 0.6, 0.1),
+        several((1,), "b", 0.8, 0.4, 0.2),
+        several((), "c", 0.1, 0.7, 0.3),
+        several((2,), "d", 0.2, 0.1, 0.4),
+    ]
+    options = ReportOptions()
+    found = build_result({}, records, labels=LABELS[:3], spec=SEVERAL, options=options)
+    values = {name: metric["value"] for name, metric in found["metrics"].items()}
+    assert values == pytest.approx(
+        {
+            "top1_accuracy": 2 / 4,  # a and d: their first class is one of theirs; c has none
+            "top5_accuracy": 3 / 4,
+            # From one half on. 0: a right, b wrong. 1: a right, c wrong, b missed. 2: d missed.
+            "precision": (1 / 2 + 1 / 2 + 0) / 3,
+            "recall": (1 + 1 / 2 + 0) / 3,
+            "f1": (2 / 3 + 2 / 4 + 0) / 3,
+            # 0: a is first. 1: c, a, b: 1/2 and 2/3. 2: d is first.
+            "mean_average_precision": (1 + (1 / 2 + 2 / 3) / 2 + 1) / 3,
+        }
+    )
+    assert records[2]["samples"][0]["rank"] is None
+    assert found["confusion"] is None
+    assert [row["recall"] for row in found["classes"]] == [1.0, 0.5, 0.0]
+    assert [row["accuracy"] for row in found["classes"]] == [None] * 3
+    assert json.loads(result_bytes(found)) == json.loads(json.dumps(found))
+    assert "mean average precision" in summary(found, options)
 
 
 def test_every_view_counts_when_they_are_not_averaged() -> None:
@@ -116,7 +202,7 @@ def test_published_figures_for_the_views_come_first() -> None:
 
 def test_summary_shows_the_published_figure_and_what_failed() -> None:
     text = summary(result(RECORDS), ReportOptions())
-    assert "top1 accuracy          50.00 %" in text
+    assert "top1 accuracy            50.00 %" in text
     assert "published 73.33 % (10x3)" in text
     assert "missing: 1: gone" in text
     assert "broken: 1: bad (UndecodableVideo)" in text
