@@ -8,6 +8,7 @@
     engines.py       where workers run: in this process, or in several of them
     scratch.py       temporary folders, and what killed runs left of them
     progress.py      how far a run is: a bar, or lines where there is no terminal
+    environment.py   what computed scores: processor, device, runtime, versions
     cores.py         keeps a worker of a cluster to the cores it was promised
     ray_engine.py    where workers run: actors on a Ray cluster, through Ray Data; the only module that imports ray
     archives.py      spec or .mar -> an unpacked archive, with a worker's share of the machine written into its settings

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from bulk.archives import WorkerShare, unpacked
+from bulk.environment import made_by
 from bulk.outcomes import ScoringOptions
-from bulk.work import BATCHES_IN_FLIGHT, Batch, FinishedBatch, classify_batches, load_batch
+from bulk.work import BATCHES_IN_FLIGHT, Batch, FinishedBatch, LoadedBatch, classify_batches, load_batch
 from handlers.errors import SetupError
 from handlers.pipeline import VideoClassifier
 
@@ -50,11 +51,16 @@ class Worker:
             self.classifier = VideoClassifier.from_directory(folder, device=plan.device)
             stack.callback(self.classifier.close)
             self.classifier.warm_up()
+            self.made_by = made_by(self.classifier.describe())
             self._stack = stack.pop_all()
 
     def run(self, batches: Sequence[Batch], options: ScoringOptions) -> Iterator[FinishedBatch]:
         limit = self.classifier.config.limits.max_video_bytes
-        return classify_batches(self.classifier, (load_batch(batch, limit) for batch in batches), options)
+        return self.run_loaded((load_batch(batch, limit) for batch in batches), options)
+
+    def run_loaded(self, batches: Iterable[LoadedBatch], options: ScoringOptions) -> Iterator[FinishedBatch]:
+        for finished in classify_batches(self.classifier, batches, options):
+            yield replace(finished, made_by=self.made_by)
 
     def close(self) -> None:
         self._stack.close()

@@ -35,7 +35,7 @@ from bulk.engines import TASK_BATCHES, Worker, WorkerLost, WorkerPlan
 from bulk.files import VideoFile
 from bulk.outcomes import Outcome, ScoringOptions
 from bulk.scratch import remove_leftovers, scratch_folder
-from bulk.work import Batch, FinishedBatch, LoadedBatch, classify_batches, load_batch
+from bulk.work import Batch, FinishedBatch, LoadedBatch, load_batch
 from handlers.errors import SetupError
 
 _PASSES_WITHOUT_PROGRESS = 3
@@ -162,9 +162,10 @@ class _Actor:
             self._worker = Worker(WorkerPlan(archive=path, share=share))
 
     def __call__(self, rows: dict[str, NDArray[Any]]) -> Iterator[dict[str, list[Any]]]:
-        for finished in classify_batches(self._worker.classifier, self._loaded(rows), self._options):
+        for finished in self._worker.run_loaded(self._loaded(rows), self._options):
             outcomes = json.dumps([outcome.to_json() for outcome in finished.outcomes])
-            yield {"number": [finished.number], "outcomes": [outcomes]}
+            made_by = json.dumps(finished.made_by)
+            yield {"number": [finished.number], "outcomes": [outcomes], "made_by": [made_by]}
 
     def _loaded(self, rows: dict[str, NDArray[Any]]) -> Iterator[LoadedBatch]:
         limit = self._worker.classifier.config.limits.max_video_bytes
@@ -192,7 +193,8 @@ def _batch(text: str) -> Batch:
 
 
 def _finished(row: dict[str, Any]) -> FinishedBatch:
-    return FinishedBatch(int(row["number"]), tuple(Outcome.from_json(item) for item in json.loads(row["outcomes"])))
+    outcomes = tuple(Outcome.from_json(item) for item in json.loads(row["outcomes"]))
+    return FinishedBatch(int(row["number"]), outcomes, json.loads(row["made_by"]))
 
 
 def _connect(address: str) -> None:

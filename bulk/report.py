@@ -68,8 +68,9 @@ def build_result(
     labels: Sequence[str],
     spec: ModelSpec,
     options: ReportOptions,
+    environment: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """The result file's content; the same records give the same content."""
+    """The result file's content; the same records give the same content. `environment`: what computed them."""
     failed = [record for record in records if "error" in record]
     missing = [record for record in failed if (record["error"] or {}).get("type") == MissingFile.__name__]
     scored = [record for record in records if "samples" in record]
@@ -77,6 +78,7 @@ def build_result(
     return {
         "job": job,
         "complete": True,
+        "environment": list(environment),
         "labels": list(labels),
         "counts": {
             "annotated": len(records),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any, Protocol
@@ -46,10 +46,11 @@ class LoadedBatch:
 
 @dataclass(frozen=True, slots=True)
 class FinishedBatch:
-    """Outcomes in the order of the batch's files."""
+    """Outcomes in the order of the batch's files; `made_by` says what computed them (bulk.environment)."""
 
     number: int
     outcomes: tuple[Outcome, ...]
+    made_by: Mapping[str, Any] = field(default_factory=dict)
 
 
 def make_batches(files: Sequence[VideoFile], size: int) -> list[Batch]:

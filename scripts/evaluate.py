@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
+from benchmarks.machine import git_state
 from bulk.annotations import LAYOUTS, Annotation, AnnotationList, Layout, read_annotations
 from bulk.archives import Model
 from bulk.class_rows import class_csv
@@ -91,6 +92,14 @@ class Evaluated:
     listed: AnnotationList
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Every video's record in the annotations' order, and what computed them, each environment once."""
+
+    records: list[dict[str, Any]]
+    environment: list[dict[str, Any]]
+
+
 def evaluate(options: EvaluateOptions) -> Evaluated:
     """Runs to the end, or goes on where an earlier run stopped. Raises SetupError."""
     with opened_model(options.model) as model:
@@ -105,11 +114,15 @@ def evaluate(options: EvaluateOptions) -> Evaluated:
             raise InvalidConfig("--scores top5: the model gives several labels, whose metrics need all scores")
         annotations = listed.annotations[: options.limit]
         job = _job(options, model, annotations)
-        records = _finished_records(options, job)
-        if records is None:
-            records = _scored_records(options, model, annotations, job)
-        spec = model.spec
-        result = build_result(job, records, labels=model.labels, spec=spec, options=options.report)
+        found = _finished(options, job) or _scored(options, model, annotations, job)
+        result = build_result(
+            job,
+            found.records,
+            labels=model.labels,
+            spec=model.spec,
+            options=options.report,
+            environment=found.environment,
+        )
         if options.out is not None:
             write_atomically(options.out, result_bytes(result))
         return Evaluated(result=result, labels=model.labels, listed=listed)
@@ -137,7 +150,7 @@ def _job(options: EvaluateOptions, model: Model, annotations: Sequence[Annotatio
     }
 
 
-def _finished_records(options: EvaluateOptions, job: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+def _finished(options: EvaluateOptions, job: Mapping[str, Any]) -> Found | None:
     """The videos of a result that is there already; None when there is none, or a journal to go on with."""
     out = options.out
     if out is None or not out.exists() or out.stat().st_size == 0 or options.force or is_journal(out):
@@ -148,52 +161,51 @@ def _finished_records(options: EvaluateOptions, job: Mapping[str, Any]) -> list[
         found = None
     if not isinstance(found, dict) or found.get("job") != json.loads(json.dumps(job)):
         raise InvalidConfig(f"{out} is there and is not this run's result; --force replaces it")
-    records: list[dict[str, Any]] = found["videos"]
     print(f"note: {out} is complete; nothing is computed again (--force begins anew)", file=sys.stderr)
-    return records
+    return Found(found["videos"], found.get("environment", []))
 
 
-def _scored_records(
-    options: EvaluateOptions, model: Model, annotations: Sequence[Annotation], job: Mapping[str, Any]
-) -> list[dict[str, Any]]:
+def _scored(options: EvaluateOptions, model: Model, annotations: Sequence[Annotation], job: Mapping[str, Any]) -> Found:
     """Every video's record in the annotations' order: from the journal, or scored now."""
     batches = make_batches([annotation.video for annotation in annotations], options.batch_size)
-    done: dict[int, list[dict[str, Any]]] = {}
+    done: dict[int, dict[str, Any]] = {}
     if options.out is not None and options.force:
         options.out.unlink(missing_ok=True)
     with ExitStack() as stack:
         journal = None if options.out is None else stack.enter_context(Journal(options.out, job))
         if journal is not None:
-            done = {entry["batch"]: entry["videos"] for entry in journal.entries}
-        finished = sum(len(records) for records in done.values())
+            done = {entry["batch"]: entry for entry in journal.entries}
+        finished = sum(len(entry["videos"]) for entry in done.values())
         if finished:
             print(f"note: {finished} of {len(annotations)} videos are kept from an earlier run", file=sys.stderr)
         progress = stack.enter_context(Progress(len(annotations), kept=finished))
-        for number, records in _score(options, model, annotations, [b for b in batches if b.number not in done]):
+        for entry in _score(options, model, annotations, [b for b in batches if b.number not in done]):
             if journal is not None:
-                journal.append({"batch": number, "videos": records})
-            done[number] = records
-            progress.add(len(records), failed=sum("error" in record for record in records))
-    return [record for batch in batches for record in done[batch.number]]
+                journal.append(entry)
+            done[entry["batch"]] = entry
+            progress.add(len(entry["videos"]), failed=sum("error" in record for record in entry["videos"]))
+    environment = {json.dumps(entry.get("made_by"), sort_keys=True) for entry in done.values()} - {"null"}
+    return Found(
+        records=[record for batch in batches for record in done[batch.number]["videos"]],
+        environment=[json.loads(each) for each in sorted(environment)],
+    )
 
 
 def _score(
     options: EvaluateOptions, model: Model, annotations: Sequence[Annotation], batches: Sequence[Batch]
-) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """Records of each batch as it is finished."""
+) -> Iterator[dict[str, Any]]:
+    """The journal's entry of each batch as it is finished: its number, its videos' records, what computed them."""
     if not batches:
         return
+    several, commit = _several_labels(model), git_state()
     scoring = ScoringOptions(sampling=options.sampling, average=options.average)
     with started_engine(model, options.engine) as engine:
         for finished in engine.run(batches, scoring):
             start = finished.number * options.batch_size
             truths = annotations[start : start + len(finished.outcomes)]
             pairs = zip(truths, finished.outcomes, strict=True)
-            several = _several_labels(model)
-            yield (
-                finished.number,
-                [saved_record(truth, outcome, options.scores, several_labels=several) for truth, outcome in pairs],
-            )
+            records = [saved_record(truth, outcome, options.scores, several_labels=several) for truth, outcome in pairs]
+            yield {"batch": finished.number, "videos": records, "made_by": {**finished.made_by, **commit}}
 
 
 def _parser() -> argparse.ArgumentParser:

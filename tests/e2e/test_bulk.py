@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 import requests
 
+from benchmarks.machine import git_state
 from bulk.archives import WorkerShare, read_model
 from bulk.engines import InProcess, WorkerPlan
+from bulk.environment import cpu_model
 from bulk.files import VideoFile
 from bulk.outcomes import ScoringOptions
 from bulk.work import make_batches
@@ -88,6 +92,15 @@ def test_accuracy_is_what_the_single_answers_say(videos: Videos, arguments: list
         shares.append(sum(predicted[name] == one for name in names) / len(names) if names else 0.0)
     assert values["mean_class_accuracy"] == pytest.approx(sum(shares) / len(shares))
     assert "33.33 %" in printed
+    (environment,) = result["environment"]
+    assert environment["runtime"] == {
+        "runtime": "openvino", "runtime_version": environment["runtime"]["runtime_version"], "device": "cpu",
+        "precision": "float32",
+    }  # fmt: skip
+    assert environment["versions"]["torch"] == version("torch")
+    assert (environment["cpu"], environment["commit"]) == (cpu_model(), git_state()["commit"])
+    per_class = list(csv.DictReader((tmp_path / "r.classes.csv").open()))
+    assert sum(int(row["right"]) for row in per_class) == COUNT / 3
     assert "RANDOM WEIGHTS: the figures mean nothing" in printed
     assert "published" not in printed
 
