@@ -19,6 +19,7 @@
     class_metrics.py precision, recall, F1, average precision, calibration (numpy)
     samples.py       records of videos -> arrays, and every metric of them
     class_rows.py    what each class's samples say, and the CSV of it
+    view_scores.py   the logits of every view, in a file
     report.py        outcomes of an evaluation -> result file and summary
     plots.py         the result's pictures; the only module that imports matplotlib
 

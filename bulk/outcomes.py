@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Literal
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from handlers.errors import InvalidOption, RequestError
 from handlers.request.answer import VideoScores, aggregate
-from handlers.request.options import RequestOptions
+from handlers.request.options import Average, RequestOptions
 from handlers.video.sampling import Sampling
 
 AverageClips = Literal["prob", "score", "none"]
@@ -38,11 +39,15 @@ class ScoringOptions:
     """What is asked of every video.
 
     `average` joins the views' scores as the server does, `none` keeps every view's own. `top_k` None keeps all classes.
+    `by_views` also joins the views that a smaller number of clips and crops would have been; `logits` keeps what the
+    model gave for each view.
     """
 
     sampling: Sampling = field(default_factory=Sampling)
     average: AverageClips = "prob"
     top_k: int | None = None
+    by_views: bool = False
+    logits: bool = False
 
     def request_options(self) -> RequestOptions:
         return RequestOptions(sampling=self.sampling, average="prob" if self.average == "none" else self.average)
@@ -86,12 +91,18 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Either `samples` and `facts`, or `failure`. One sample, or one per view with `average` none."""
+    """Either `samples` and `facts`, or `failure`. One sample, or one per view with `average` none.
+
+    `by_views` has a sample for some of the views, by name, as `10x1`; `logits` are (views, classes) before softmax or
+    sigmoid, clips in order of time, crops within. Both are empty unless asked for.
+    """
 
     video: str
     samples: tuple[Sample, ...] = ()
     facts: Facts | None = None
     failure: Failure | None = None
+    by_views: Mapping[str, Sample] = field(default_factory=dict)
+    logits: tuple[tuple[float, ...], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -104,6 +115,11 @@ class Outcome:
             samples=tuple(Sample(tuple(item["class_ids"]), tuple(item["scores"])) for item in content["samples"]),
             facts=None if facts is None else Facts(**{**facts, "warnings": tuple(facts["warnings"])}),
             failure=None if failure is None else Failure(**failure),
+            by_views={
+                name: Sample(tuple(item["class_ids"]), tuple(item["scores"]))
+                for name, item in content["by_views"].items()
+            },
+            logits=tuple(tuple(view) for view in content["logits"]),
         )
 
 
@@ -115,8 +131,13 @@ def outcome_of(video: str, result: VideoScores | RequestError, options: ScoringO
         views = _probabilities(result, options.average)
     except RequestError as error:  # scores that are not numbers
         return Outcome(video, failure=Failure(error.type, error.message))
-    samples = tuple(_sample(probabilities, options.top_k) for probabilities in views)
-    return Outcome(video, samples=samples, facts=_facts(result))
+    return Outcome(
+        video,
+        samples=tuple(_sample(probabilities, options.top_k) for probabilities in views),
+        facts=_facts(result),
+        by_views=_by_views(result, options) if options.by_views else {},
+        logits=_logits(result) if options.logits else (),
+    )
 
 
 def parse_views(text: str) -> Sampling:
@@ -136,6 +157,28 @@ def _probabilities(scores: VideoScores, average: AverageClips) -> list[NDArray[n
         for window in scores.windows
         for crop in range(len(window.logits))
     ]
+
+
+def _by_views(scores: VideoScores, options: ScoringOptions) -> dict[str, Sample]:
+    """The first clip's centre crop, and every clip's, joined as the options say; all views, too, where the options
+    join none. The centre is the middle one of three crops."""
+    average: Average = "prob" if options.average == "none" else options.average
+    crops = len(scores.windows[0].logits)
+    centre = tuple(replace(window, logits=window.logits[crops // 2 : crops // 2 + 1]) for window in scores.windows)
+    parts = {"1x1": centre[:1], f"{len(centre)}x1": centre}
+    all_views = f"{len(centre)}x{crops}"
+    parts.pop(all_views, None)
+    if options.average == "none":
+        parts[all_views] = scores.windows
+    return {
+        name: _sample(aggregate(replace(scores, windows=windows), average), options.top_k)
+        for name, windows in parts.items()
+    }
+
+
+def _logits(scores: VideoScores) -> tuple[tuple[float, ...], ...]:
+    views = np.concatenate([window.logits for window in scores.windows])
+    return tuple(tuple(float(value) for value in view) for view in views)
 
 
 def _sample(probabilities: NDArray[np.float64], top_k: int | None) -> Sample:

@@ -16,6 +16,7 @@ from handlers.specs import ModelSpec
 
 SavedScores = Literal["all", "top5"]
 _SAVED_TOP = 5
+_METRICS_OF_VIEWS: tuple[Metric, ...] = ("top_k_accuracy", "mean_class_accuracy", "mean_average_precision")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,21 @@ def saved_record(
             kept["top_scores"] = list(sample.scores[:_SAVED_TOP])
         samples.append(kept)
     facts = {"duration_sec": outcome.facts.duration_sec, "clips": outcome.facts.clips}
-    return {**record, **facts, "warnings": list(outcome.facts.warnings), "samples": samples}
+    record |= {**facts, "warnings": list(outcome.facts.warnings), "samples": samples}
+    if outcome.by_views:
+        record["by_views"] = {
+            name: _of_views(sample, annotation, several_labels=several_labels)
+            for name, sample in outcome.by_views.items()
+        }
+    return record
+
+
+def _of_views(sample: Sample, annotation: Annotation, *, several_labels: bool) -> dict[str, Any]:
+    """As little as the figures of fewer views need."""
+    kept = {**_ranked(sample, annotation), "top_scores": [sample.scores[0]]}
+    if several_labels:
+        kept["scores"] = _by_class(sample)
+    return kept
 
 
 def _ranked(sample: Sample, annotation: Annotation) -> dict[str, Any]:
@@ -88,6 +103,7 @@ def build_result(
             "samples": len(samples),
         },
         "metrics": metrics_of(samples, options.metrics) if len(samples) else {},
+        "by_views": _metrics_by_views(scored, samples, options),
         # Beside random weights' accuracy they would be taken for a comparison.
         "published": [] if _random_weights(job) else published_figures(spec, options.views),
         "missing": [record["video"] for record in missing],
@@ -96,6 +112,21 @@ def build_result(
         "confusion": _confusion(samples),
         "videos": list(records),
     }
+
+
+def _metrics_by_views(
+    scored: Sequence[Mapping[str, Any]], samples: Samples, options: ReportOptions
+) -> dict[str, dict[str, Any]]:
+    """Figures of fewer views of the same pass, by name: those that authors publish, as far as they are asked for."""
+    wanted = [metric for metric in _METRICS_OF_VIEWS if metric in options.metrics]
+    if samples.labels is not None:
+        wanted = [metric for metric in wanted if metric != "mean_average_precision"]
+    found = {}
+    for views in scored[0].get("by_views", {}) if scored else ():
+        records = [{**record, "samples": [record["by_views"][views]]} for record in scored]
+        part = samples_of(records, samples.classes, several_labels=samples.labels is None)
+        found[views] = metrics_of(part, wanted)
+    return found
 
 
 def _confusion(samples: Samples) -> dict[str, Any] | None:
@@ -155,6 +186,9 @@ def summary(result: Mapping[str, Any], options: ReportOptions) -> str:
         published = _published_for(name, result["published"])
         line = f"  {name.replace('_', ' '):<24}{metric['value'] * 100:6.2f} %   {interval}{published}"
         lines.append(line.rstrip())
+    for views, metrics in result["by_views"].items():
+        figures = ", ".join(f"{name.replace('_', ' ')} {each['value'] * 100:.2f} %" for name, each in metrics.items())
+        lines.append(f"  {views} views of the same pass: {figures}")
     for kind in ("missing", "broken"):
         lines += _listed(kind, result[kind])
     return "\n".join(lines)

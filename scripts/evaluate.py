@@ -3,49 +3,30 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
-from benchmarks.machine import git_state
-from bulk.annotations import LAYOUTS, Annotation, AnnotationList, Layout, read_annotations
-from bulk.archives import Model
+from bulk.annotations import LAYOUTS
 from bulk.class_rows import class_csv
-from bulk.files import VideoFolder
-from bulk.journal import Journal, is_journal, write_atomically
-from bulk.outcomes import AverageClips, ScoringOptions
+from bulk.journal import write_atomically
+from bulk.outcomes import AverageClips
 from bulk.plots import plots_available, write_plots
-from bulk.progress import Progress
-from bulk.report import (
-    ReportOptions,
-    SavedScores,
-    build_result,
-    result_bytes,
-    saved_record,
-    summary,
-)
+from bulk.report import SavedScores, summary
 from bulk.samples import Metric
-from bulk.work import Batch, make_batches
-from handlers import __version__
 from handlers.errors import InvalidConfig
 from handlers.video.sampling import Sampling
 from scripts._bulk import (
     VIEWS_HELP,
-    EngineOptions,
     add_engine_arguments,
     add_model_argument,
     engine_options,
-    opened_model,
     run_command,
-    started_engine,
     views,
     whole,
 )
+from scripts._evaluation import EvaluateOptions, evaluate
 
 _EXAMPLES = """\
 examples:
@@ -56,156 +37,6 @@ examples:
 annotations: 'path label' a line, MMAction2's 'video_id frames label', or a CSV with a header (video and label columns,
 or Kinetics' own label,youtube_id,time_start,time_end). docs/evaluation.md has the details.
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluateOptions:
-    """The command's options."""
-
-    model: str
-    annotations: Path
-    videos: Path
-    sampling: Sampling = field(default_factory=Sampling)
-    metrics: tuple[Metric, ...] = get_args(Metric)
-    average: AverageClips = "prob"
-    out: Path | None = None
-    limit: int | None = None
-    layout: Layout | None = None
-    scores: SavedScores = "all"
-    batch_size: int = 8
-    plots: bool = True
-    force: bool = False
-    engine: EngineOptions = field(default_factory=EngineOptions)
-
-    @property
-    def report(self) -> ReportOptions:
-        views = f"{self.sampling.num_clips}x{self.sampling.num_crops}"
-        return ReportOptions(metrics=self.metrics, average=self.average, views=views)
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluated:
-    """The result file's content, and what it was made from."""
-
-    result: dict[str, Any]
-    labels: tuple[str, ...]
-    listed: AnnotationList
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Every video's record in the annotations' order, and what computed them, each environment once."""
-
-    records: list[dict[str, Any]]
-    environment: list[dict[str, Any]]
-
-
-def evaluate(options: EvaluateOptions) -> Evaluated:
-    """Runs to the end, or goes on where an earlier run stopped. Raises SetupError."""
-    with opened_model(options.model) as model:
-        listed = read_annotations(
-            options.annotations,
-            labels=model.labels,
-            folder=VideoFolder(options.videos),
-            layout=options.layout,
-            several_labels=_several_labels(model),
-        )
-        if _several_labels(model) and options.scores != "all":
-            raise InvalidConfig("--scores top5: the model gives several labels, whose metrics need all scores")
-        annotations = listed.annotations[: options.limit]
-        job = _job(options, model, annotations)
-        found = _finished(options, job) or _scored(options, model, annotations, job)
-        result = build_result(
-            job,
-            found.records,
-            labels=model.labels,
-            spec=model.spec,
-            options=options.report,
-            environment=found.environment,
-        )
-        if options.out is not None:
-            write_atomically(options.out, result_bytes(result))
-        return Evaluated(result=result, labels=model.labels, listed=listed)
-
-
-def _several_labels(model: Model) -> bool:
-    """Whether a video may have any number of the model's labels: each has a probability of its own."""
-    return model.spec.activation == "sigmoid"
-
-
-def _job(options: EvaluateOptions, model: Model, annotations: Sequence[Annotation]) -> dict[str, Any]:
-    """What decides the per-video scores, JSON values; a journal or result of another job is not gone on with."""
-    truths = [list(each.labels) if _several_labels(model) else each.label for each in annotations]
-    listed = json.dumps([[each.video.name, truth] for each, truth in zip(annotations, truths, strict=True)])
-    return {
-        "model": model.identity(),
-        "options": {
-            "views": options.report.views,
-            "average_clips": options.average,
-            "scores": options.scores,
-            "batch_size": options.batch_size,
-        },
-        "annotations": {"videos": len(annotations), "sha256": hashlib.sha256(listed.encode()).hexdigest()},
-        "package_version": __version__,
-    }
-
-
-def _finished(options: EvaluateOptions, job: Mapping[str, Any]) -> Found | None:
-    """The videos of a result that is there already; None when there is none, or a journal to go on with."""
-    out = options.out
-    if out is None or not out.exists() or out.stat().st_size == 0 or options.force or is_journal(out):
-        return None
-    try:
-        found = json.loads(out.read_text(encoding="utf-8"))
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or found.get("job") != json.loads(json.dumps(job)):
-        raise InvalidConfig(f"{out} is there and is not this run's result; --force replaces it")
-    print(f"note: {out} is complete; nothing is computed again (--force begins anew)", file=sys.stderr)
-    return Found(found["videos"], found.get("environment", []))
-
-
-def _scored(options: EvaluateOptions, model: Model, annotations: Sequence[Annotation], job: Mapping[str, Any]) -> Found:
-    """Every video's record in the annotations' order: from the journal, or scored now."""
-    batches = make_batches([annotation.video for annotation in annotations], options.batch_size)
-    done: dict[int, dict[str, Any]] = {}
-    if options.out is not None and options.force:
-        options.out.unlink(missing_ok=True)
-    with ExitStack() as stack:
-        journal = None if options.out is None else stack.enter_context(Journal(options.out, job))
-        if journal is not None:
-            done = {entry["batch"]: entry for entry in journal.entries}
-        finished = sum(len(entry["videos"]) for entry in done.values())
-        if finished:
-            print(f"note: {finished} of {len(annotations)} videos are kept from an earlier run", file=sys.stderr)
-        progress = stack.enter_context(Progress(len(annotations), kept=finished))
-        for entry in _score(options, model, annotations, [b for b in batches if b.number not in done]):
-            if journal is not None:
-                journal.append(entry)
-            done[entry["batch"]] = entry
-            progress.add(len(entry["videos"]), failed=sum("error" in record for record in entry["videos"]))
-    environment = {json.dumps(entry.get("made_by"), sort_keys=True) for entry in done.values()} - {"null"}
-    return Found(
-        records=[record for batch in batches for record in done[batch.number]["videos"]],
-        environment=[json.loads(each) for each in sorted(environment)],
-    )
-
-
-def _score(
-    options: EvaluateOptions, model: Model, annotations: Sequence[Annotation], batches: Sequence[Batch]
-) -> Iterator[dict[str, Any]]:
-    """The journal's entry of each batch as it is finished: its number, its videos' records, what computed them."""
-    if not batches:
-        return
-    several, commit = _several_labels(model), git_state()
-    scoring = ScoringOptions(sampling=options.sampling, average=options.average)
-    with started_engine(model, options.engine) as engine:
-        for finished in engine.run(batches, scoring):
-            start = finished.number * options.batch_size
-            truths = annotations[start : start + len(finished.outcomes)]
-            pairs = zip(truths, finished.outcomes, strict=True)
-            records = [saved_record(truth, outcome, options.scores, several_labels=several) for truth, outcome in pairs]
-            yield {"batch": finished.number, "videos": records, "made_by": {**finished.made_by, **commit}}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -247,6 +78,12 @@ def _parser() -> argparse.ArgumentParser:
         default="all",
         help="per-video scores in the result: of all classes (default; 80 MB for Kinetics-400) or of the best five",
     )
+    parser.add_argument(
+        "--save-views",
+        type=Path,
+        metavar="FILE.npy",
+        help="the logits of every view, float32 (videos, views, classes), in numpy's format",
+    )
     parser.add_argument("--no-plots", action="store_true", help="write no pictures")
     parser.add_argument("--force", action="store_true", help="begin anew, whatever FILE.json holds")
     add_engine_arguments(parser)
@@ -266,6 +103,7 @@ def _options(argv: Sequence[str] | None) -> EvaluateOptions:
         limit=arguments.limit,
         layout=arguments.layout,
         scores=arguments.scores,
+        save_views=arguments.save_views,
         batch_size=arguments.batch_size,
         plots=not arguments.no_plots,
         force=arguments.force,
@@ -275,6 +113,8 @@ def _options(argv: Sequence[str] | None) -> EvaluateOptions:
 
 def _run(argv: Sequence[str] | None) -> int:
     options = _options(argv)
+    if options.save_views is not None and (options.save_views.suffix != ".npy" or options.out is None):
+        raise InvalidConfig("--save-views FILE.npy belongs to --out, which says what is done")
     if options.out is not None and options.plots and not plots_available():
         print("note: no plots, matplotlib is not installed (pip install -r requirements/bench.txt)", file=sys.stderr)
     evaluated = evaluate(options)
@@ -283,6 +123,8 @@ def _run(argv: Sequence[str] | None) -> int:
     print(summary(evaluated.result, options.report))
     if options.out is not None:
         print(f"  result: {options.out}")
+        if options.save_views is not None:
+            print(f"  views:  {options.save_views}")
         classes = options.out.with_name(f"{options.out.stem}.classes.csv")
         write_atomically(classes, class_csv(evaluated.result["classes"]))
         print(f"  classes: {classes}")

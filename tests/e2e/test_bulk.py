@@ -181,6 +181,35 @@ def test_views_are_those_of_the_pipeline(videos: Videos, x3d_xs_archive: Path, t
         assert saved == pytest.approx(aggregate(scores, average).tolist(), rel=1e-5)
 
 
+def test_one_pass_gives_the_figures_of_fewer_views(
+    videos: Videos, arguments: list[str | Path], x3d_xs_archive: Path, tmp_path: Path
+) -> None:
+    views = tmp_path / "views.npy"
+    one_pass = [*arguments, "--views", "10x3", "--out", tmp_path / "10x3.json", "--save-views", views, "--limit", "6"]
+    printed = run("evaluate", *one_pass).stdout
+    assert "1x1 views of the same pass: top1 accuracy" in printed
+    result = json.loads((tmp_path / "10x3.json").read_text())
+    logits = np.load(views)
+    assert logits.shape == (6, 30, 400)
+    softmax = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    mean = (softmax / softmax.sum(axis=-1, keepdims=True)).mean(axis=1)
+    saved = [record["samples"][0]["scores"] for record in result["videos"]]
+    assert mean == pytest.approx(np.array(saved), rel=1e-4)
+    for fewer in ("1x1", "10x1"):
+        out = tmp_path / f"{fewer}.json"
+        run("evaluate", *arguments, "--views", fewer, "--out", out, "--limit", "6")
+        alone = json.loads(out.read_text())
+        # The middle one of three crops may lie a pixel beside the single one, and these scores are close together.
+        for record, other in zip(result["videos"], alone["videos"], strict=True):
+            assert record["by_views"][fewer]["top_scores"][0] == pytest.approx(
+                max(other["samples"][0]["scores"]), rel=0.05
+            )
+    again = run("evaluate", *one_pass)
+    assert "is complete; nothing is computed again" in again.stderr
+    views.unlink()
+    assert "is gone; --force begins anew" in run("evaluate", *one_pass, status=1).stderr
+
+
 @pytest.fixture(scope="session")
 def rows_in_one_go(videos: Videos, x3d_xs_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("rows") / "out"

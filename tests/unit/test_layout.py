@@ -62,6 +62,6 @@ def test_tests_share_by_way_of_the_support_folder() -> None:
 
 def test_scripts_are_commands() -> None:
     """Each module can be run, but for the few that belong to one or two commands."""
-    private = {"__init__", "_bulk"}
+    private = {"__init__", "_bulk", "_evaluation"}
     for path in (REPOSITORY / "scripts").glob("*.py"):
         assert path.stem in private or '__name__ == "__main__"' in path.read_text(), path.name

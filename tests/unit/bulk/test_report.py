@@ -163,6 +163,20 @@ def test_every_view_counts_when_they_are_not_averaged() -> None:
     assert found["metrics"]["top1_accuracy"]["low"] == one_view["metrics"]["top1_accuracy"]["low"]
 
 
+def test_figures_of_fewer_views() -> None:
+    records = []
+    for video, label, one_view, all_views in (("a", 0, 0, 0), ("b", 1, 2, 1)):
+        outcome = replace(scored(video, all_views), by_views={"1x1": scored(video, one_view).samples[0]})
+        records.append(record(label, outcome))
+    found = result(records, views="10x1")
+    assert found["metrics"]["top1_accuracy"]["value"] == 1.0
+    assert {name: metric["value"] for name, metric in found["by_views"]["1x1"].items()} == pytest.approx(
+        {"top1_accuracy": 0.5, "top5_accuracy": 1.0, "mean_class_accuracy": 1 / 3}
+    )
+    assert "1x1 views of the same pass: top1 accuracy 50.00 %" in summary(found, ReportOptions())
+    assert set(result(records, metrics=("calibration_error",))["by_views"]["1x1"]) == set()
+
+
 def test_nothing_scored_is_no_accuracy() -> None:
     found = result(RECORDS[4:])
     assert found["metrics"] == {}

@@ -68,9 +68,38 @@ def test_top_k_keeps_the_best_and_ties_go_by_id() -> None:
     assert sample.class_ids == (1, 2)
 
 
+TWO_CLIPS = payload([[9.0, 0.0], [0.0, 3.0], [9.0, 0.0]], [[9.0, 0.0], [1.0, 0.0], [9.0, 0.0]])
+"""Two clips of three crops: only the middle ones are not sure of class 0."""
+
+
+def test_fewer_views_of_the_same_pass() -> None:
+    found = outcomes(TWO_CLIPS, ScoringOptions(by_views=True)).by_views
+    assert list(found) == ["1x1", "2x1"]
+    assert found["1x1"].class_ids == (1, 0)
+    assert found["1x1"].scores[0] == pytest.approx(softmax(0, 3)[1], rel=1e-6)
+    assert found["2x1"].scores[0] == pytest.approx((softmax(0, 3)[1] + softmax(1, 0)[1]) / 2, rel=1e-6)
+    by_score = outcomes(TWO_CLIPS, ScoringOptions(by_views=True, average="score")).by_views
+    assert by_score["2x1"].scores[0] == pytest.approx(softmax(0.5, 1.5)[1], rel=1e-6)
+    assert outcomes(TWO_CLIPS, ScoringOptions()).by_views == {}
+
+
+def test_what_is_not_joined_has_all_views_joined_beside_it() -> None:
+    found = outcomes(TWO_CLIPS, ScoringOptions(by_views=True, average="none"))
+    joined = outcomes(TWO_CLIPS, ScoringOptions())
+    assert list(found.by_views) == ["1x1", "2x1", "2x3"]
+    assert found.by_views["2x3"] == joined.samples[0]
+
+
+def test_logits_are_kept_in_the_order_of_the_views() -> None:
+    assert outcomes(TWO_CLIPS, ScoringOptions(logits=True)).logits == (
+        (9.0, 0.0), (0.0, 3.0), (9.0, 0.0), (9.0, 0.0), (1.0, 0.0), (9.0, 0.0),
+    )  # fmt: skip
+    assert outcomes(TWO_CLIPS, ScoringOptions()).logits == ()
+
+
 def test_an_outcome_survives_json() -> None:
-    for content in (payload([[0.0, 1.0]]), b"junk"):
-        outcome = outcomes(content, ScoringOptions())
+    for content in (payload([[0.0, 1.0]]), TWO_CLIPS, b"junk"):
+        outcome = outcomes(content, ScoringOptions(by_views=True, logits=True))
         assert Outcome.from_json(outcome.to_json()) == outcome
 
 
