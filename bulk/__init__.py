@@ -21,6 +21,7 @@
     class_rows.py    what each class's samples say, and the CSV of it
     view_scores.py   the logits of every view, in a file
     report.py        outcomes of an evaluation -> result file and summary
+    comparison.py    two such results: paired bootstrap and McNemar's test
     plots.py         the result's pictures; the only module that imports matplotlib
 
 Everything below `work.py` in a call sees only its batch, so a video's row does not depend on who computed it or when.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from zipfile import ZipFile
@@ -15,9 +16,11 @@ from torchvision.models import get_model
 
 from bulk.archives import read_model
 from handlers.pipeline import VideoClassifier
-from handlers.request.answer import VideoScores, render
+from handlers.request.answer import VideoScores, aggregate, render
 from handlers.request.options import RequestOptions, VideoRequest
+from handlers.video.sampling import Sampling
 from serving.package import PackageOptions, package
+from tests.support.bulk import make_videos, run
 from tests.support.originals import every_frame
 
 SPEC = """\
@@ -90,3 +93,31 @@ def test_it_describes_itself(archive: Path, classifier: VideoClassifier) -> None
     model = read_model(archive)
     assert model.spec == classifier.spec
     assert model.identity()["spec"]["activation"] == "sigmoid"
+
+
+def test_evaluation_with_several_labels(archive: Path, tmp_path: Path) -> None:
+    paths = make_videos(tmp_path / "videos", 4)
+    truth = {"v000": "calm|loud", "v001": "fast", "v002": "", "v003": "calm"}
+    lines = [f"{name}.mp4,{labels}" for name, labels in truth.items()]
+    (tmp_path / "val.csv").write_text("\n".join(["path,label", *lines, "v003.mp4,loud"]) + "\n")
+    out = tmp_path / "r.json"
+    arguments: list[str | Path] = ["--annotations", tmp_path / "val.csv", "--videos", tmp_path / "videos", "--no-plots"]
+    printed = run("evaluate", archive, *arguments, "--views", "2x1", "--out", out).stdout
+    result = json.loads(out.read_text())
+    assert [record["labels"] for record in result["videos"]] == [[0, 2], [1], [], [0, 2]]
+    scores = np.array([record["samples"][0]["scores"] for record in result["videos"]])
+    with VideoClassifier.from_archive(archive) as classifier:
+        wanted = RequestOptions(sampling=Sampling(num_clips=2))
+        found = classifier.classify([VideoRequest(path.read_bytes(), wanted) for path in paths])
+    for row, answer in zip(scores, found, strict=True):
+        assert isinstance(answer, VideoScores)
+        assert row == pytest.approx(aggregate(answer, "prob"), rel=1e-4)
+    # v000 and v003 have class 0: they may come in any of four places, and the precision at each is counted here.
+    expected = []
+    for number, having in ((0, {0, 3}), (1, {1}), (2, {0, 3})):
+        places = sorted(1 + int((scores[:, number] > scores[video, number]).sum()) for video in having)
+        expected.append(sum(count / place for count, place in enumerate(places, start=1)) / len(places))
+    assert result["metrics"]["mean_average_precision"]["value"] == pytest.approx(sum(expected) / 3)
+    assert "mean average precision" in printed
+    assert "1x1 views of the same pass: top1 accuracy" in printed
+    assert "need all scores" in run("evaluate", archive, *arguments, "--scores", "top5", status=1).stderr
