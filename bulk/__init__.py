@@ -22,6 +22,7 @@
     view_scores.py   the logits of every view, in a file
     report.py        outcomes of an evaluation -> result file and summary
     comparison.py    two such results: paired bootstrap and McNemar's test
+    confused.py      which classes are most often taken for each other (numpy)
     plots.py         the result's pictures; the only module that imports matplotlib
 
 Everything below `work.py` in a call sees only its batch, so a video's row does not depend on who computed it or when.

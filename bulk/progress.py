@@ -76,4 +76,6 @@ def duration(seconds: float) -> str:
 
 def rate_of(videos: int, seconds: float) -> str:
     """`24 videos in 8 s, 3 a second`."""
-    return f"{videos} videos in {duration(seconds)}, {videos / max(seconds, 1e-9):.2g} a second"
+    return (
+        f"{videos} video{'' if videos == 1 else 's'} in {duration(seconds)}, {videos / max(seconds, 1e-9):.2g} a second"
+    )

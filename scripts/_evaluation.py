@@ -17,6 +17,7 @@ from bulk.archives import Model
 from bulk.files import VideoFolder
 from bulk.journal import Journal, is_journal, write_atomically
 from bulk.outcomes import AverageClips, ScoringOptions
+from bulk.plots import PictureFormat
 from bulk.progress import Progress
 from bulk.report import ReportOptions, SavedScores, build_result, result_bytes, saved_record
 from bulk.samples import Metric
@@ -45,6 +46,7 @@ class EvaluateOptions:
     save_views: Path | None = None
     batch_size: int = 8
     plots: bool = True
+    plot_format: PictureFormat = "svg"
     force: bool = False
     engine: EngineOptions = field(default_factory=EngineOptions)
 
@@ -59,7 +61,6 @@ class Evaluated:
     """The result file's content, and what it was made from."""
 
     result: dict[str, Any]
-    labels: tuple[str, ...]
     listed: AnnotationList
 
 
@@ -96,7 +97,7 @@ def evaluate(options: EvaluateOptions) -> Evaluated:
         )
         if options.out is not None:
             write_atomically(options.out, result_bytes(result))
-        return Evaluated(result=result, labels=model.labels, listed=listed)
+        return Evaluated(result=result, listed=listed)
 
 
 def _several_labels(model: Model) -> bool:

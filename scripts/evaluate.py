@@ -12,7 +12,7 @@ from bulk.annotations import LAYOUTS
 from bulk.class_rows import class_csv
 from bulk.journal import write_atomically
 from bulk.outcomes import AverageClips
-from bulk.plots import plots_available, write_plots
+from bulk.plots import PictureFormat, plots_available, write_plots
 from bulk.report import SavedScores, summary
 from bulk.samples import Metric
 from handlers.errors import InvalidConfig
@@ -85,6 +85,9 @@ def _parser() -> argparse.ArgumentParser:
         help="the logits of every view, float32 (videos, views, classes), in numpy's format",
     )
     parser.add_argument("--no-plots", action="store_true", help="write no pictures")
+    parser.add_argument(
+        "--plot-format", choices=get_args(PictureFormat), default="svg", help="of the pictures (default svg)"
+    )
     parser.add_argument("--force", action="store_true", help="begin anew, whatever FILE.json holds")
     add_engine_arguments(parser)
     return parser
@@ -106,6 +109,7 @@ def _options(argv: Sequence[str] | None) -> EvaluateOptions:
         save_views=arguments.save_views,
         batch_size=arguments.batch_size,
         plots=not arguments.no_plots,
+        plot_format=arguments.plot_format,
         force=arguments.force,
         engine=engine_options(arguments),
     )
@@ -129,7 +133,7 @@ def _run(argv: Sequence[str] | None) -> int:
         write_atomically(classes, class_csv(evaluated.result["classes"]))
         print(f"  classes: {classes}")
         if options.plots and plots_available() and evaluated.result["counts"]["scored"]:
-            for path in write_plots(evaluated.result, evaluated.labels, options.out):
+            for path in write_plots(evaluated.result, options.out, options.plot_format):
                 print(f"  plot:   {path}")
     return 0 if evaluated.result["counts"]["scored"] else 1
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from bulk.annotations import Annotation
 from bulk.class_rows import class_csv
 from bulk.files import VideoFile
 from bulk.outcomes import Facts, Failure, Outcome, Sample
-from bulk.plots import write_plots
 from bulk.report import ReportOptions, build_result, published_figures, result_bytes, saved_record, summary
 from handlers.specs import get_spec
 
@@ -229,13 +227,3 @@ def test_random_weights_are_said_and_have_no_published_figures() -> None:
     text = summary(found, ReportOptions())
     assert "RANDOM WEIGHTS" in text
     assert "published" not in text
-
-
-def test_plots_are_pictures(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    paths = write_plots(result(RECORDS), LABELS, tmp_path / "r.json")
-    assert [path.name for path in paths] == ["r.classes.png", "r.confusion.png"]
-    for path in paths:
-        content = path.read_bytes()
-        assert content.startswith(b"\x89PNG")
-        assert len(content) > 5000
