@@ -17,6 +17,7 @@ from camera_motion.sample_clips import LABELS, make_clip, sample_clip
 from serving.package import PackageOptions, package
 from serving.server import TorchServe
 from serving.shell_exports import key_function
+from tests.support.bulk import make_videos
 from tests.support.pages import blocks as page_blocks
 from tests.support.pages import run_blocks
 from tests.support.paths import REPOSITORY
@@ -98,7 +99,13 @@ def run(block: str, folder: Path, server: TorchServe) -> str:
 
 def test_the_page_leads_from_a_state_dict_to_an_answer(server: TorchServe, model_store: Path, workplace: Path) -> None:
     fine_tune, _ = blocks("python")
-    subprocess.run([sys.executable, "-W", "ignore", "-c", fine_tune], cwd=workplace, check=True, timeout=120)
+    for label in ("wave", "clap", "point"):
+        make_videos(workplace / "videos" / label, 2)
+    trained = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", fine_tune], cwd=workplace, check=True, timeout=120,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert re.match(r"epoch 0: loss \d\.\d+, validation top-1 \d+\.0%, mean class \d+\.0%", trained.stdout)
     packaging, registering, asking, _ = blocks("bash")
     assert "mine.mar" in run(packaging, workplace, server)
     shutil.copy(workplace / "model_store" / "mine.mar", model_store)
