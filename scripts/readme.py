@@ -13,6 +13,8 @@ from dataclasses import fields
 from typing import Any
 
 from benchmarks.result_file import read_result
+from benchmarks.sizing import RESULT as SIZING
+from benchmarks.sizing import read_sizing, sizing_table
 from benchmarks.table import markdown, short_table
 from handlers.limits import Limits
 from handlers.specs import SPECS, ModelSpec
@@ -62,7 +64,10 @@ def limits_table() -> str:
 PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "README.md": {"speed": lambda: benchmark_table(short_table), "models": model_table},
     "docs/protocol.md": {"limits": limits_table},
-    "docs/performance.md": {"benchmark": lambda: benchmark_table(markdown)},
+    "docs/performance.md": {
+        "benchmark": lambda: benchmark_table(markdown),
+        "sizing": lambda: sizing_table(read_sizing(SIZING)),
+    },
 }
 """Page -> name of a pair of markers -> what stands between them."""
 
