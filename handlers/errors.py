@@ -74,6 +74,11 @@ class RequestError(PackageError):
     def type(self) -> str:
         return type(self).__name__
 
+    @property
+    def when(self) -> str:
+        """When this type of error is raised, in the class's own words: no value of the request is in them."""
+        return (type(self).__doc__ or self.type).removeprefix("Raised when ").removesuffix(".")
+
     def body(self) -> dict[str, int | str]:
         """The JSON body of the answer, in TorchServe's own shape."""
         return {"code": int(self.status), "type": self.type, "message": self.message}

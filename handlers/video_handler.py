@@ -1,4 +1,6 @@
-"""The adapter to TorchServe: rows and contexts in, bodies, statuses and metrics out. The only module that imports ts.
+"""The adapter to TorchServe: rows and contexts in, bodies, statuses, metrics and one line of the log each out.
+
+The only module that imports ts, but for `video_metrics`.
 
     preprocess    rows -> requests (request.wire), whose decoding starts at once
     inference     requests -> scores (pipeline)
@@ -13,7 +15,6 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -22,10 +23,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ts.handler_utils.utils import send_intermediate_predict_response
-from ts.metrics.dimension import Dimension
-from ts.metrics.metric_type_enum import MetricTypes
 
-from handlers.batch import Batch, Outcome, failure_of, failures_logged, is_sequence
+from handlers.batch import Batch, Outcome, failure_of, is_sequence
 from handlers.errors import InvalidOption, RequestError, SetupError
 from handlers.model.archive_info import read_config, verify_package_origin
 from handlers.model.own_spec import spec_of
@@ -36,7 +35,9 @@ from handlers.request.answer import VideoScores, render
 from handlers.request.budgets import Budget, planned_views
 from handlers.request.options import LINES_TYPE, VideoRequest
 from handlers.request.streaming import AnswerLines
+from handlers.request.trace import log_line
 from handlers.request.wire import Envelope, Reply, error_reply, is_grpc, parse_row, render_reply, to_json
+from handlers.video_metrics import VideoMetrics
 
 
 @contextmanager
@@ -111,6 +112,7 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
     # The request's life ---------------------------------------------------------------------------------------------
 
     def handle(self, data: Sequence[Row], context: Any) -> list[bytes]:
+        self._arrived = time.monotonic()
         with self.classifier.serving():
             bodies: list[bytes] = super().handle(data, context)
         return bodies
@@ -127,7 +129,7 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
                 budget = Budget(limits, deadline, planned_views((video.options for video in videos), limits))
                 requests += row.requests
                 budgets += [budget] * len(row.requests)
-                self._count("VideoBytesReceived", sum(len(video.payload) for video in videos), "bytes")
+                self._metrics.received(sum(len(video.payload) for video in videos))
         prepare = partial(self.classifier.prepare, budgets=budgets)
         batch = Batch(rows, requests, self._guarded(prepare, requests))
         batch.stream(self._lines)
@@ -146,6 +148,7 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
                 continue
             reply = self._reply(row, videos, data.lines.get(index)) if isinstance(row, Envelope) else row
             self._report_reply(index, reply)
+            self._log(index, reply, len(videos))
             bodies.append(reply.body)
         return bodies
 
@@ -176,7 +179,7 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
             )
         except Exception as error:  # noqa: BLE001  a row that cannot be read must not fail others
             failure = failure_of(error)
-            self._count_errors([failure])
+            self._metrics.failed([failure])
             return error_reply(failure)
 
     def _lines(self, index: int, request: VideoRequest) -> AnswerLines:
@@ -202,12 +205,12 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
         if lines is not None:
             return self._end_of_lines(lines, *videos[0])
         answers = [self._answer(request, scores) for request, scores in videos]
-        self._count_errors([answer for answer in answers if isinstance(answer, RequestError)])
+        self._metrics.failed([answer for answer in answers if isinstance(answer, RequestError)])
         try:
             return render_reply(row, answers, model=self.model_name, version=self.model_version)
         except Exception as error:  # noqa: BLE001  as above
             failure = failure_of(error)
-            self._count_errors([failure])
+            self._metrics.failed([failure])
             return error_reply(failure)
 
     def _end_of_lines(
@@ -220,10 +223,9 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
             except Exception as error:  # noqa: BLE001  as above
                 failure = failure_of(error)
             else:
-                with failures_logged("the metrics of a video"):
-                    self._report_times(scores)  # type: ignore[arg-type]  # as above
+                self._metrics.answered(scores)  # type: ignore[arg-type]  # as above
                 return reply
-        self._count_errors([failure])
+        self._metrics.failed([failure])
         return lines.failed(failure) if lines.begun else error_reply(failure)
 
     def _answer(
@@ -246,8 +248,7 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
             )
         except Exception as error:  # noqa: BLE001  as above
             return failure_of(error)
-        with failures_logged("the metrics of a video"):
-            self._report_times(scores)
+        self._metrics.answered(scores)
         return answer
 
     def _guarded(self, step: Callable[[Any], Sequence[Any]], items: Sequence[Any]) -> Sequence[Any]:
@@ -257,10 +258,14 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
         except Exception as error:  # noqa: BLE001  TorchServe would answer every row with its own 503, without a body
             return [item if isinstance(item, RequestError) else failure_of(error) for item in items]
 
-    def _count_errors(self, failures: Sequence[RequestError]) -> None:
-        """One line of metrics per type, however many videos of a body failed."""
-        for error_type, count in Counter(failure.type for failure in failures).items():
-            self._count("VideoRequestErrors", count, "count", label=Dimension("ErrorType", error_type))
+    @property
+    def _metrics(self) -> VideoMetrics:
+        return VideoMetrics(self.context.metrics, self.model_name)
+
+    def _log(self, index: int, reply: Reply, videos: int) -> None:
+        """The one line that the log has about a row."""
+        milliseconds = (time.monotonic() - self._arrived) * 1e3
+        logger.info(log_line(self.context.request_ids[index], reply, videos=videos, milliseconds=milliseconds))
 
     def _report_reply(self, index: int, reply: Reply) -> None:
         """Status and type of one row's answer. gRPC carries neither; its clients look at the body."""
@@ -270,30 +275,3 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
             # The server reads this header after a StreamPredictions call and ends the worker if it is missing; an HTTP
             # response, on the other hand, would never be finished.
             self.context.set_response_header(index, "ts_stream_next", "false")
-
-    # Metrics; names, units and dimensions are those of metrics.yaml -------------------------------------------------
-
-    def _report_times(self, scores: VideoScores) -> None:
-        for name, milliseconds in (
-            ("VideoDecodeTime", scores.report.decode_ms),
-            ("VideoTransformTime", scores.report.transform_ms),
-            ("VideoInferenceTime", scores.inference_ms),
-            ("VideoTotalTime", scores.total_ms),
-        ):
-            self._add_metric(name, round(milliseconds / 1e3, 6), "s", MetricTypes.HISTOGRAM)
-        self._count("VideoFramesDecoded", scores.report.frames_decoded, "count")
-        if scores.report.plan_fallback is not None:
-            self._count("VideoPlanFallbacks", 1, "count", label=Dimension("Reason", scores.report.plan_fallback))
-
-    def _count(self, name: str, value: int, unit: str, *, label: Dimension | None = None) -> None:
-        self._add_metric(name, value, unit, MetricTypes.COUNTER, label=label)
-
-    def _add_metric(
-        self, name: str, value: float, unit: str, kind: MetricTypes, *, label: Dimension | None = None
-    ) -> None:
-        # All dimensions, in the declared order: TorchServe matches values to names by position.
-        dimensions = [Dimension("ModelName", self.model_name), Dimension("Level", "Model")]
-        if label is not None:
-            dimensions.append(label)
-        with failures_logged("a metric"):
-            self.context.metrics.add_metric(name, value, unit, dimensions=dimensions, metric_type=kind)

@@ -16,6 +16,8 @@ CONFIG = REPOSITORY / "config.properties"
 # A worker binds `TEMP/.ts.sock.PORT`, and a Unix socket's path has at most 107 bytes (sun_path in unix(7)).
 _MAX_TEMP_LENGTH = 107 - len("/.ts.sock.65535")
 
+_LOG_CONFIG = "-Dlog4j.configurationFile="
+
 
 class ServerError(RuntimeError):
     """TorchServe did not start, does not answer or refused a call. One sentence, and the log's last lines."""
@@ -113,6 +115,12 @@ def read_properties(path: Path) -> dict[str, str]:
     lines = (line.strip() for line in path.read_text().splitlines())
     pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
     return {key.strip(): value.strip() for key, value in pairs}
+
+
+def with_absolute_log_config(vmargs: str, folder: Path) -> str:
+    """The JVM's arguments for another working folder: the log settings that they name relative to `folder`."""
+    words = (word.partition(_LOG_CONFIG) for word in vmargs.split())
+    return " ".join(f"{before}{option}{folder / value if option else ''}" for before, option, value in words)
 
 
 def _listens(port: int) -> bool:

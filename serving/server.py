@@ -27,7 +27,14 @@ from typing import Self
 
 import psutil
 
-from serving.environment import CONFIG, Ports, ServerError, read_properties, serving_environment
+from serving.environment import (
+    CONFIG,
+    Ports,
+    ServerError,
+    read_properties,
+    serving_environment,
+    with_absolute_log_config,
+)
 from video_action_client import ClientError, ModelInfo, VideoClient
 from video_action_client.keys import Api
 
@@ -210,6 +217,7 @@ class TorchServe(Server):
         self._models = list(models)
         self._settings = {**read_properties(config), "model_store": str(self.model_store), **self.ports.settings()}
         self._settings["metrics_config"] = str(config.parent / self._settings.get("metrics_config", "metrics.yaml"))
+        self._settings["vmargs"] = with_absolute_log_config(self._settings.get("vmargs", ""), config.parent)
         self._settings.update(settings or {})
         self._env = dict(env or {})
         self._ready_timeout_sec = ready_timeout_sec

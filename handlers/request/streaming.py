@@ -13,6 +13,7 @@ whatever is wrong before that is an ordinary error with its own status.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -97,7 +98,7 @@ class AnswerLines:
     @staticmethod
     def failed(error: RequestError) -> Reply:
         """The last line of an answer that has begun. Its status has been sent."""
-        return _reply([{"event": "error", **error.body()}])
+        return replace(_reply([{"event": "error", **error.body()}]), errors=(error,))
 
     def _start(self, opened: VideoReport, num_windows: int) -> dict[str, Any]:
         video = video_entry(opened)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Literal
 
@@ -59,11 +59,15 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What goes back for one row: the HTTP status and the body's bytes, JSON unless it was streamed in lines."""
+    """What goes back for one row: the HTTP status and the body's bytes, JSON unless it was streamed in lines.
+
+    `errors`: what went wrong with it, or with videos in it, for the log.
+    """
 
     status: HTTPStatus
     body: bytes
     content_type: str = "application/json"
+    errors: tuple[RequestError, ...] = ()
 
 
 def parse_row(
@@ -186,18 +190,15 @@ def render_reply(
     The row fails as a whole when every video in it does, with the first one's error, or when its time is over.
     Otherwise a bad video among good ones is an error body in its place, and the status is 200.
     """
-    late = next((answer for answer in answers if isinstance(answer, RequestTimeout)), None)
-    if late is not None:
-        return error_reply(late)
-    if all(isinstance(answer, RequestError) for answer in answers):
-        first = answers[0]
-        assert isinstance(first, RequestError)
-        return error_reply(first)
+    errors = tuple(answer for answer in answers if isinstance(answer, RequestError))
+    late = next((error for error in errors if isinstance(error, RequestTimeout)), None)
+    if late is not None or len(errors) == len(answers):
+        return replace(error_reply(late or errors[0]), errors=errors)
     bodies = [answer.body() if isinstance(answer, RequestError) else answer for answer in answers]
     if envelope.form == "plain":
         return Reply(HTTPStatus.OK, to_json(bodies[0]))
     if envelope.form == "kserve_v1":
-        return Reply(HTTPStatus.OK, to_json({"predictions": bodies}))
+        return Reply(HTTPStatus.OK, to_json({"predictions": bodies}), errors=errors)
     output = {
         "name": OIP_OUTPUT,
         "datatype": "BYTES",
@@ -207,11 +208,11 @@ def render_reply(
     answer: dict[str, Any] = {"model_name": model, "model_version": version, "id": envelope.id, "outputs": [output]}
     if envelope.id is None:
         del answer["id"]
-    return Reply(HTTPStatus.OK, to_json(answer))
+    return Reply(HTTPStatus.OK, to_json(answer), errors=errors)
 
 
 def error_reply(error: RequestError) -> Reply:
-    return Reply(error.status, to_json(error.body()))
+    return Reply(error.status, to_json(error.body()), errors=(error,))
 
 
 def to_json(value: object) -> bytes:

@@ -89,6 +89,9 @@ def test_the_literal_commands_after_sourcing_env(checkout: Checkout, x3d_xs_arch
         scores: dict[str, float] = json.load(answer)
     assert len(scores) == 400
     assert sum(scores.values()) == pytest.approx(1, abs=1e-5)
+    logged = (checkout.root / "logs" / "model_log.log").read_text()
+    assert f"MODEL_LOG - request {answer.headers['x-request-id']}: 200 in " in logged
+    assert "_LOG - " not in log.read_text()  # the terminal has warnings alone
 
     for api in ("inference", "management"):
         printed = checkout.run("bash", "-c", f"source scripts/env && cd / && key {api}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,6 @@ from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 from handlers.dual_pathway_handler import DualPathwayHandler
 from handlers.errors import InvalidConfig, SetupError
 from handlers.pipeline import VideoClassifier
-from handlers.request.answer import VideoScores
 from handlers.request.wire import render_reply
 from handlers.single_pathway_handler import SinglePathwayHandler
 from tests.support.fake_classifier import REPORT, FakeClassifier, call, rows
@@ -145,12 +145,36 @@ def test_metrics_that_cannot_be_written_fail_nothing(
     assert "a metric was not written: ValueError" in caplog.text
 
 
-def test_a_report_that_is_no_number_fails_nothing(handler: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(_: VideoScores) -> None:
-        raise TypeError("a report may hold text")
-
-    monkeypatch.setattr(handler, "_report_times", broken)
+def test_a_report_that_is_no_number_fails_nothing(
+    handler: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    report: Any = replace(REPORT, decode_ms="a report may hold text")  # type: ignore[arg-type]
+    monkeypatch.setattr("tests.support.fake_classifier.REPORT", report)
     assert [status for status, _ in call(handler, *rows("good 3", "good 1"))] == [200, 200]
+    assert "the metrics of a video was not written: TypeError" in caplog.text
+
+
+def test_each_row_leaves_one_line_in_the_log(handler: Any, caplog: pytest.LogCaptureFixture) -> None:
+    data, headers = rows("good 3", "slow", "", "good 1")
+    headers[3]["X-Top-K"] = "confidential"
+    with caplog.at_level(logging.INFO, logger="handlers"):
+        call(handler, data, headers)
+    lines = [re.sub(r"in \d+ ms", "in N ms", line) for line in caplog.messages if line.startswith("request ")]
+    assert lines == [
+        "request id-0: 200 in N ms, 1 video",
+        "request id-1: 504 in N ms, DecodeTimeout: decoding one video takes longer than `decode_timeout_sec`",
+        "request id-2: 400 in N ms, MissingVideo: the request holds no video, or an empty one",
+        "request id-3: 400 in N ms, InvalidOption: an option is unknown, malformed, out of bounds or excluded, or a "
+        "body asks for too much",
+    ]
+
+
+def test_a_body_of_several_videos_leaves_one_line(handler: Any, caplog: pytest.LogCaptureFixture) -> None:
+    body = {"instances": ["%", "%", "c2xvdw==", "Z29vZCAz"]}
+    with caplog.at_level(logging.INFO, logger="handlers"):
+        call(handler, [{"body": body}], rows("")[1])
+    (line,) = [line for line in caplog.messages if line.startswith("request ")]
+    assert ", 3 of 4 videos failed: InvalidEncoding 2, DecodeTimeout 1; the first: JSON, base64, a tensor" in line
 
 
 def test_failures_of_a_body_are_one_line_of_metrics_per_type(handler: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -28,6 +28,7 @@ LAYERS = (
     ("request", "decode", "model", "neighbours"),
     ("pending", "inference"),
     ("pipeline", "batch"),
+    ("video_metrics",),
     ("video_handler",),
     ("single_pathway_handler", "dual_pathway_handler", "torch_stand_in"),
 )
@@ -35,7 +36,7 @@ LAYERS = (
 # Third-party packages that only these modules may import.
 DOORS = {
     "av": {"video.video_file", "video.picture", "video.ffmpeg"},
-    "ts": {"video_handler"},
+    "ts": {"video_handler", "video_metrics"},
     "pytorchvideo.models": {"model.network"},
     "openvino": {"model.openvino_runtime"},
     "safetensors": {"model.network", "model.checkpoint_file"},

@@ -17,7 +17,15 @@ from handlers import __version__
 from scripts import _quickstart
 from scripts._quickstart import QuickstartError, build, curl_line, have_archive, holds_these_handlers
 from serving import install
-from serving.environment import CONFIG, REPOSITORY, Ports, ServerError, read_properties, temp_folder
+from serving.environment import (
+    CONFIG,
+    REPOSITORY,
+    Ports,
+    ServerError,
+    read_properties,
+    temp_folder,
+    with_absolute_log_config,
+)
 from serving.server import Server
 from tests.support.archives import tiny_archive
 
@@ -62,6 +70,15 @@ def test_the_version_is_written_once_for_archives_and_once_for_the_client() -> N
     assert "project" not in tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     client = tomllib.loads((REPOSITORY / "clients" / "pyproject.toml").read_text())
     assert client["project"]["version"] == __version__
+
+
+def test_the_log_settings_are_found_from_a_servers_own_folder() -> None:
+    vmargs = read_properties(CONFIG)["vmargs"]
+    absolute = with_absolute_log_config(vmargs, REPOSITORY).split()
+    assert absolute[:-1] == vmargs.split()[:-1]
+    assert absolute[-1] == f"-Dlog4j.configurationFile={REPOSITORY / 'logging.xml'}"
+    assert (REPOSITORY / "logging.xml").is_file()
+    assert with_absolute_log_config("", REPOSITORY) == ""
 
 
 def test_a_closure_holds_every_included_file_once() -> None:
