@@ -34,6 +34,7 @@ from handlers.pipeline import VideoClassifier
 from handlers.request.answer import VideoScores, render
 from handlers.request.budgets import Budget, planned_views
 from handlers.request.options import LINES_TYPE, VideoRequest
+from handlers.request.request_id import ANSWER_HEADER, client_request_id
 from handlers.request.streaming import AnswerLines
 from handlers.request.trace import log_line
 from handlers.request.wire import Envelope, Reply, error_reply, is_grpc, parse_row, render_reply, to_json
@@ -198,6 +199,7 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
             version=self.model_version,
             spec=self.classifier.spec,
             weights=self.classifier.archive.weights.kind,
+            request_id=request.request_id,
         )
 
     def _reply(self, row: Envelope, videos: Sequence[Outcome], lines: AnswerLines | None) -> Reply:
@@ -245,6 +247,7 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
                 version=self.model_version,
                 spec=self.classifier.spec,
                 weights=self.classifier.archive.weights.kind,
+                request_id=request.request_id,
             )
         except Exception as error:  # noqa: BLE001  as above
             return failure_of(error)
@@ -264,14 +267,19 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
 
     def _log(self, index: int, reply: Reply, videos: int) -> None:
         """The one line that the log has about a row."""
+        client_id = client_request_id(self.context.get_all_request_header(index))
         milliseconds = (time.monotonic() - self._arrived) * 1e3
-        logger.info(log_line(self.context.request_ids[index], reply, videos=videos, milliseconds=milliseconds))
+        own_id = self.context.request_ids[index]
+        logger.info(log_line(own_id, client_id, reply, videos=videos, milliseconds=milliseconds))
 
     def _report_reply(self, index: int, reply: Reply) -> None:
-        """Status and type of one row's answer. gRPC carries neither; its clients look at the body."""
+        """Status, type and client's id of one row's answer. gRPC carries none of them; its clients look at the body."""
         self.context.set_response_status(int(reply.status), reply.status.phrase, index)
         self.context.set_response_content_type(index, reply.content_type)
-        if is_grpc(self.context.get_all_request_header(index)):
+        headers = self.context.get_all_request_header(index)
+        if (client_id := client_request_id(headers)) is not None:
+            self.context.set_response_header(index, ANSWER_HEADER, client_id)
+        if is_grpc(headers):
             # The server reads this header after a StreamPredictions call and ends the worker if it is missing; an HTTP
             # response, on the other hand, would never be finished.
             self.context.set_response_header(index, "ts_stream_next", "false")

@@ -18,6 +18,7 @@ from handlers.errors import REQUEST_ERRORS
 from handlers.model.archive_info import WeightsKind
 from handlers.request.options import OPTIONS, OptionSpec
 from handlers.request.payloads import VIDEO_FIELDS
+from handlers.request.request_id import HEADER
 from handlers.request.wire import MAX_ID_CHARS, OIP_OUTPUT
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "openapi.json"
@@ -241,6 +242,7 @@ def _answer_schemas() -> Json:
         "model": string,
         "version": string,
         "weights": {"type": "string", "enum": list(get_args(WeightsKind)), "description": "random: for tests"},
+        "request_id": {"type": "string", "description": f"the request's {HEADER}"},
         "predictions": _schema_ref("List"),
         "clips": _array(_schema_ref("Clip")),
         "timeline": _array(_schema_ref("Clip")),
@@ -263,7 +265,7 @@ def _answer_schemas() -> Json:
         "List": _array(_object({"label": string, "score": score, "class_id": integer})),
         "Clip": _object({**span, "predictions": _schema_ref("List")}),
         "Full": {
-            **_object(full, optional=("weights", "clips", "timeline", "segments")),
+            **_object(full, optional=("weights", "request_id", "clips", "timeline", "segments")),
             "description": "With stride_sec, timeline and segments take the place of clips.",
         },
         "Answer": answer,

@@ -71,9 +71,13 @@ class InvalidAnswer(ClientError):
 
 
 class ApiError(ClientError):
-    """The server refused. `status` is the HTTP status, `type` the wire name of the error."""
+    """The server refused. `status` is the HTTP status, `type` the wire name of the error.
+
+    `request_id` is the server's id of the request, under which its log has it; None over gRPC, which carries none.
+    """
 
     default_status: ClassVar[int] = 500
+    request_id: str | None = None
 
     def __init__(self, message: str, *, status: int | None = None, type: str | None = None) -> None:
         super().__init__(message)

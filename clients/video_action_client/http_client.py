@@ -138,7 +138,7 @@ class VideoClient(BaseClient):
             headers = _video_headers(source, {**options, "stream": "true", "format": "full"})
             answer = self._request("POST", url, key, headers=headers, body=body, timeout_sec=self._timeout_sec)
         if not 200 <= answer.status < 300:
-            raise _refusal(answer.status, answer.read(), self.url)
+            raise _refusal(answer, answer.read(), self.url)
         return answer
 
     def _lines(self, answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
@@ -192,7 +192,7 @@ class VideoClient(BaseClient):
         """One request, once: the body of a 2xx answer. Every error of urllib3 becomes one of this package."""
         answer = self._request(method, url, key, timeout_sec=timeout_sec, headers=headers, body=body, preload=True)
         if not 200 <= answer.status < 300:
-            raise _refusal(answer.status, answer.data, "{0.scheme}://{0.netloc}".format(urlsplit(url)))
+            raise _refusal(answer, answer.data, "{0.scheme}://{0.netloc}".format(urlsplit(url)))
         return answer.data
 
     def _request(
@@ -272,8 +272,15 @@ def _sentence(text: str) -> str:
         raise InvalidAnswer(f"the management answer has no status: {text[:80]!r}") from None
 
 
-def _refusal(status: int, body: bytes, where: str) -> ApiError:
-    """The error of an answer that is not 2xx; where its body is not TorchServe's own, the status has to do."""
+def _refusal(answer: urllib3.BaseHTTPResponse, body: bytes, where: str) -> ApiError:
+    """The error of an answer that is not 2xx, with the server's id of the request."""
+    error = _error_of(answer.status, body, where)
+    error.request_id = answer.headers.get("x-request-id")
+    return error
+
+
+def _error_of(status: int, body: bytes, where: str) -> ApiError:
+    """Where the body is not TorchServe's own, the status has to do."""
     known = error_in(body, status=status)
     if known is not None:
         return known

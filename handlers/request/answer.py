@@ -99,10 +99,12 @@ def render(
     version: str,
     spec: ModelSpec,
     weights: str | None = None,
+    request_id: str | None = None,
 ) -> dict[str, Any] | list[dict[str, Any]]:
     """The answer to one request, ready for JSON, in the format that it asks for.
 
-    `weights` is the kind of the archive's weights, so that an answer of random ones can be told; None leaves it out.
+    `weights` is the kind of the archive's weights, so that an answer of random ones can be told; `request_id` the
+    client's own. None leaves either out.
     """
     predictions = ranked(aggregate(scores, options.average), options, labels)
     if options.format == "dict":
@@ -110,9 +112,7 @@ def render(
     if options.format == "list":
         return predictions
     windows = [window_entry(window, options, labels, scores) for window in scores.windows]
-    answer: dict[str, Any] = {"model": model, "version": version}
-    if weights is not None:
-        answer["weights"] = weights
+    answer = named(model=model, version=version, weights=weights, request_id=request_id)
     answer["predictions"] = predictions
     if options.sampling.stride_sec is None:
         answer["clips"] = windows
@@ -123,6 +123,11 @@ def render(
     answer["sampling"] = sampling_entry(len(scores.windows), scores.report.duration_sec, options, spec)
     answer["timing_ms"] = timing_entry(scores)
     return answer
+
+
+def named(**names: str | None) -> dict[str, Any]:
+    """What the answer is of: the names that are known."""
+    return {key: name for key, name in names.items() if name is not None}
 
 
 def timing_entry(scores: VideoScores) -> dict[str, float]:

@@ -39,10 +39,11 @@ class RequestOptions:
 
 @dataclass(frozen=True, slots=True)
 class VideoRequest:
-    """The bytes of one video file and what to do with them."""
+    """The bytes of one video file, what to do with them, and the client's id of its request, if it gave one."""
 
     payload: bytes
     options: RequestOptions
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from handlers.request.answer import (
     VideoScores,
     WindowScores,
     aggregate,
+    named,
     ranked,
     sampling_entry,
     timing_entry,
@@ -51,10 +52,11 @@ class AnswerLines:
         version: str,
         spec: ModelSpec,
         weights: str | None = None,
+        request_id: str | None = None,
     ) -> None:
         self._send, self._options, self._labels = send, options, labels
         self._spec = spec
-        self._named = {"model": model, "version": version} | ({} if weights is None else {"weights": weights})
+        self._named = named(model=model, version=version, weights=weights, request_id=request_id)
         self._segments = SegmentMerger() if options.sampling.stride_sec is not None else None
         self._next = 0
 

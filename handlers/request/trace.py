@@ -1,4 +1,4 @@
-"""What the log says of a request: one line, by whose ids it is found, and nothing of what the client sent."""
+"""What the log says of a request: one line, with the ids by which it is found, and nothing else that a client wrote."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from handlers.errors import RequestError
 from handlers.request.wire import Reply
 
 
-def log_line(request_id: str, reply: Reply, *, videos: int, milliseconds: float) -> str:
-    """The one line about a row: TorchServe's id, the status, and why it or some of its videos were refused.
+def log_line(request_id: str, client_id: str | None, reply: Reply, *, videos: int, milliseconds: float) -> str:
+    """The one line about a row: TorchServe's id, the client's, the status, and why it or its videos were refused.
 
     `videos`: how many its body held. `milliseconds`: from its arrival in the worker.
     """
     outcome = _failures(reply.errors, videos) if reply.errors else f"{videos} video{'' if videos == 1 else 's'}"
-    return f"request {request_id}: {int(reply.status)} in {milliseconds:.0f} ms, {outcome}"
+    ids = request_id if client_id is None else f"{request_id} client {client_id}"
+    return f"request {ids}: {int(reply.status)} in {milliseconds:.0f} ms, {outcome}"
 
 
 def _failures(errors: Sequence[RequestError], videos: int) -> str:

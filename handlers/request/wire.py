@@ -31,6 +31,7 @@ from handlers.request.options import (
     shown,
 )
 from handlers.request.payloads import VIDEO_FIELDS, data_key, payload_bytes
+from handlers.request.request_id import client_request_id
 from handlers.request.tensors import bytes_elements, num_elements, only_element, sets_option, tensor_parameters
 
 Form = Literal["plain", "kserve_v1", "oip_v2"]
@@ -79,7 +80,8 @@ def parse_row(
     """
     if _request_type(headers) == "application/x-www-form-urlencoded":
         raise InvalidEncoding(_FORM_HELP)
-    envelope = _read_row(row, headers, _Reader(given_by_headers(headers), num_classes, limits))
+    reader = _Reader(given_by_headers(headers), num_classes, limits, client_request_id(headers))
+    envelope = _read_row(row, headers, reader)
     if any(isinstance(request, VideoRequest) and request.options.stream for request in envelope.requests):
         if is_grpc(headers):
             raise InvalidOption("stream is answered over HTTP alone; over gRPC leave it out")
@@ -112,6 +114,7 @@ class _Reader:
     given: Mapping[str, Given]
     num_classes: int
     limits: Limits
+    request_id: str | None
 
     def within(self, entries: object, *, what: str = "parameters") -> _Reader:
         """The reader for what lies within an object that sets these options."""
@@ -119,13 +122,13 @@ class _Reader:
             return self
         if not isinstance(entries, Mapping):
             raise InvalidOption(f"{what} must be an object of options, got {kind_of(entries)}")
-        return _Reader({**self.given, **given_by_name(entries, others=_OTHERS)}, self.num_classes, self.limits)
+        return replace(self, given={**self.given, **given_by_name(entries, others=_OTHERS)})
 
     def video(self, payload: object, entries: Mapping[str, object]) -> VideoRequest:
         """One video; its options first, since they are cheaper to refuse."""
         reader = self.within(entries)
         options = parse_options(reader.given, num_classes=self.num_classes, limits=self.limits)
-        return VideoRequest(payload_bytes(payload, self.limits), options)
+        return VideoRequest(payload_bytes(payload, self.limits), options, self.request_id)
 
     def read_json(self, body: Mapping[str, object]) -> Envelope:
         if "instances" in body:
@@ -260,7 +263,7 @@ def _media_type(value: object) -> str:
 def _parsed(value: object, content_type: str) -> object:
     """The field's value with JSON parsed, where TorchServe has not: it leaves what is not valid JSON as bytes."""
     if isinstance(value, str) and content_type.startswith("text/"):
-        return value.encode()  # TorchServe decoded it; these are a file's bytes, not base64
+        return value.encode(errors="surrogatepass")  # TorchServe decoded it; these are a file's bytes, not base64
     if not isinstance(value, bytes | bytearray) or not value:
         return value
     if content_type == "application/json" or content_type.endswith("+json"):

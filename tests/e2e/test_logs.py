@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import requests
 from serving.server import TorchServe
 from tests.support.decoding import wait_until
 from tests.support.traffic import LogMark
+from video_action_client.errors import UnsupportedVideo
 
 pytestmark = pytest.mark.e2e
 
@@ -60,6 +62,32 @@ def test_a_refused_video_leaves_one_sentence_with_its_id(server: TorchServe) -> 
     (line,) = [line for line in lines if answer.headers["x-request-id"] in line]
     assert f": {answer.status_code} in " in line
     assert line.endswith(f"{answer.json()['type']}: {answer.json()['message']}")
+
+
+@pytest.mark.parametrize("body", ["video", "no video"])
+def test_the_clients_id_comes_back_beside_torchserves(server: TorchServe, h264_video: bytes, body: str) -> None:
+    mark = LogMark(server)
+    headers = {"X-Request-Id": f"job-7/{len(body)}", "X-Format": "full"}
+    answer = send(server, h264_video if body == "video" else b"no video", **headers)
+    assert answer.headers["X-Client-Request-Id"] == headers["X-Request-Id"]
+    assert answer.headers["x-request-id"] not in ("", headers["X-Request-Id"])  # TorchServe puts its own there
+    assert answer.json().get("request_id") == (headers["X-Request-Id"] if body == "video" else None)
+    (line,) = [line for line in lines_since(mark, 1) if LINE in line]
+    assert f"request {answer.headers['x-request-id']} client {headers['X-Request-Id']}: " in line
+
+
+def test_the_clients_id_is_in_the_header_and_the_first_line_of_a_stream(server: TorchServe, h264_video: bytes) -> None:
+    answer = send(server, h264_video, **{"X-Request-Id": "job-8", "X-Stream": "true"})
+    assert answer.headers["X-Client-Request-Id"] == "job-8"
+    assert json.loads(answer.text.splitlines()[0])["request_id"] == "job-8"
+
+
+def test_the_clients_error_has_the_servers_id(server: TorchServe) -> None:
+    mark = LogMark(server)
+    with server.client() as client, pytest.raises(UnsupportedVideo) as refusal:
+        client.classify(b"no video", model=MODEL)
+    (line,) = [line for line in lines_since(mark, 1) if LINE in line]
+    assert f"request {refusal.value.request_id}: 415 in " in line
 
 
 def test_logs_are_rotated_and_kept_for_fourteen_days(torchserve_installed: None, tmp_path: Path) -> None:

@@ -233,6 +233,23 @@ def test_full_names_the_registered_model(handler: Any) -> None:
     assert (answer["model"], answer["version"]) == ("clips", "2.0")
 
 
+def test_a_clients_id_is_in_its_answer_its_header_and_its_line_of_the_log(
+    handler: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    data, headers = rows("good 1", "slow", "good 1", "good 1", **{"X-Format": "full"})
+    for row, given in zip(headers, ("job-1", "job-2", "job 3"), strict=False):
+        row["X-Request-Id"] = given
+    with caplog.at_level(logging.INFO, logger="handlers"):
+        answers = [answer for _, answer in call(handler, data, headers)]
+    assert [answer.get("request_id") for answer in answers] == ["job-1", None, None, None]
+    assert list(answers[0])[:4] == ["model", "version", "weights", "request_id"]
+    assert set(answers[1]) == {"code", "type", "message"}
+    sent = [handler.context.get_response_headers(index).get("X-Client-Request-Id") for index in range(4)]
+    assert sent == ["job-1", "job-2", None, None]
+    ids = [line.partition(":")[0] for line in caplog.messages if line.startswith("request ")]
+    assert ids == ["request id-0 client job-1", "request id-1 client job-2", "request id-2", "request id-3"]
+
+
 def test_metrics_match_their_declaration(handler: Any, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="ts"):
         call(handler, *rows("good 1", "slow"))

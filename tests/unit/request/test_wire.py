@@ -76,6 +76,7 @@ def test_json_part_of_a_form() -> None:
 def test_text_is_base64_in_json_and_a_file_elsewhere() -> None:
     assert only({"body": TEXT}, JSON).payload == VIDEO
     assert only({"body": TEXT}, {"body": {"content-type": "text/plain"}}).payload == TEXT.encode()
+    assert only({"body": "\ud800"}, {"body": {"content-type": "text/plain"}}).payload == b"\xed\xa0\x80"
 
 
 @pytest.mark.parametrize(
