@@ -6,7 +6,7 @@ Served requests, evaluation, bulk classification and benchmarks all enter here, 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -165,8 +165,18 @@ class VideoClassifier:
             "codecs": {"profile": self.config.codecs, "allowed": list(formats.decoders)},
             "package_version": __version__,
             "limits": asdict(self.config.limits),
-            "other_busy_workers": len(self._neighbours.busy()),
+            "other_busy_workers": self.other_busy_workers,
         }
+
+    @property
+    def decoder_restarts(self) -> Mapping[str, int]:
+        """How many decoding processes had to be replaced so far, by reason."""
+        return self._decoder.restarts
+
+    @property
+    def other_busy_workers(self) -> int:
+        """How many other workers of this model have requests now."""
+        return len(self._neighbours.busy())
 
     @contextmanager
     def serving(self) -> Iterator[None]:

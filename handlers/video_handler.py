@@ -17,9 +17,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from http import HTTPStatus
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from ts.handler_utils.utils import send_intermediate_predict_response
@@ -75,6 +76,7 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
     """Serves one model. A subclass says how many pathways its models have."""
 
     pathways: ClassVar[int]
+    _restarts: Mapping[str, int] = MappingProxyType({})  # of decoding processes, as far as they were counted
 
     def initialize(self, context: Any) -> None:
         """Load the model; raises a SetupError of one sentence when it cannot be served."""
@@ -114,8 +116,10 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
 
     def handle(self, data: Sequence[Row], context: Any) -> list[bytes]:
         self._arrived = time.monotonic()
+        self._metrics.under_way(len(data) + self.classifier.other_busy_workers)
         with self.classifier.serving():
             bodies: list[bytes] = super().handle(data, context)
+        self._restarts = self._metrics.restarted(self.classifier.decoder_restarts, counted=self._restarts)
         return bodies
 
     def preprocess(self, data: Sequence[Row]) -> Batch:
@@ -261,9 +265,9 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
         except Exception as error:  # noqa: BLE001  TorchServe would answer every row with its own 503, without a body
             return [item if isinstance(item, RequestError) else failure_of(error) for item in items]
 
-    @property
+    @cached_property
     def _metrics(self) -> VideoMetrics:
-        return VideoMetrics(self.context.metrics, self.model_name)
+        return VideoMetrics(self.context.metrics, self.model_name, self.model_version)
 
     def _log(self, index: int, reply: Reply, videos: int) -> None:
         """The one line that the log has about a row."""

@@ -203,6 +203,10 @@ ERROR_KEYS = {"code", "type", "message"}
 
 # A full queue, in the words of gRPC, which has no type of its own for it.
 _BUSY_WORDS = "has no worker to serve"
+# TorchServe says the same of a full queue and of a model without workers, and advises to add workers.
+_BUSY_HINT = (
+    "the model's queue is full, or none of its workers runs: try again in a few seconds, with fewer requests at a time."
+)
 
 
 def api_error(status: int | None, type: str, message: str) -> ApiError:
@@ -212,6 +216,8 @@ def api_error(status: int | None, type: str, message: str) -> ApiError:
     cls = SERVING_ERRORS.get(type, ServingError)
     if cls is PredictionFailed and _BUSY_WORDS in message:
         cls = ServerBusy
+    if cls is ServerBusy and _BUSY_WORDS in message:
+        message = f"{_BUSY_HINT} TorchServe's words: {message}"
     return cls(message, status=status, type=type)
 
 

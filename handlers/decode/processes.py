@@ -11,7 +11,7 @@ import dataclasses
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import wait
 from socket import socket
 
@@ -158,6 +158,11 @@ class ProcessDecodeService:
     def losses(self) -> int:
         """How many processes were lost together with their job, see `DecodingProcess.losses`."""
         return self._losses + sum(process.losses for process in self._processes)
+
+    @property
+    def restarts(self) -> Mapping[str, int]:
+        """How many processes another one has taken the place of, by reason: lost with their job, or after an error."""
+        return {"lost": self.losses, "error": self._replacement.count}
 
     def _replace(self) -> None:
         """Begin to replace processes that should serve no longer; nothing here waits."""

@@ -24,6 +24,7 @@ class Replacement:
         self._make = make
         self._not_before = 0.0
         self.successor: DecodingProcess | None = None
+        self.count = 0  # of processes that have made room for their successors
 
     def advance(self, processes: list[DecodingProcess]) -> int:
         """Start a successor where one is due, and let it take its place in the list; never waits.
@@ -44,6 +45,7 @@ class Replacement:
         if place is not None:
             old, processes[place], self.successor = processes[place], self.successor, None
             old.stop()
+            self.count += 1
             return old.losses
         if not any(each.met_error for each in processes):
             self.close()  # the process has ended in another way meanwhile

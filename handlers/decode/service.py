@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -84,6 +84,10 @@ class DecodeService(Protocol):
     @property
     def sandbox(self) -> tuple[str, ...]:
         """The layers of the sandbox (sandbox.LAYERS) that hold wherever untrusted bytes are decoded."""
+
+    @property
+    def restarts(self) -> Mapping[str, int]:
+        """How many decoding processes had to be replaced so far, by reason; nothing where there are none."""
 
     def submit(self, payload: bytes | memoryview, sampling: Sampling) -> DecodeJob:
         """Start, or queue, the decoding of one video."""

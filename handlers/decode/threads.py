@@ -5,10 +5,11 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
+from types import MappingProxyType
 from typing import Protocol
 
 from handlers.decode.service import DecodeJob, Delivery, Wakeup
@@ -45,6 +46,7 @@ class ThreadDecodeService:
     """Decodes in `workers` threads. A decoder that crashes or hangs takes this process along."""
 
     sandbox: tuple[str, ...] = ()
+    restarts: Mapping[str, int] = MappingProxyType({})
 
     def __init__(self, open_video: Callable[[bytes | memoryview], VideoStream], *, workers: int) -> None:
         self._open_video = open_video

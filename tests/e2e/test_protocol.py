@@ -317,10 +317,14 @@ def test_metrics(server: TorchServe, api: Api, h264_video: bytes) -> None:
         "VideoDecodeTime_count",
         "VideoTransformTime_count",
         "VideoInferenceTime_count",
-        "VideoTotalTime_bucket",
+        'VideoTotalTime_bucket{ModelName="x3d_xs",ModelVersion="1.0",Level="Model",le="120.0"',
+        'VideoTotalTime_bucket{ModelName="x3d_xs",ModelVersion="1.0",Level="Model",le="+Inf"',
+        "VideoTotalTime_sum",
+        "VideoTotalTime_count",
+        "VideoRequestsUnderWay_count",
         "VideoFramesDecoded",
         "VideoBytesReceived",
-        'VideoRequestErrors{ModelName="x3d_xs",Level="Model",ErrorType="UnsupportedVideo"',
+        'VideoRequestErrors{ModelName="x3d_xs",ModelVersion="1.0",Level="Model",ErrorType="UnsupportedVideo"',
     )
     missing = list(wanted)
     while missing and time.monotonic() < deadline:

@@ -9,16 +9,18 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
 import psutil
 import pytest
+import requests
 
 from serving.server import ServerError, TorchServe
 from tests.support.archives import tiny_archive
 from tests.support.grpc_stubs import load_stubs
-from video_action_client.errors import ModelNotFound
+from video_action_client.errors import ModelNotFound, ServerBusy, error_in
 
 pytestmark = pytest.mark.e2e
 
@@ -29,14 +31,24 @@ class Probe:
     def initialize(self, context):
         pass
     def handle(self, rows, context):
-        model = ["probe", "Model"]
+        model = ["probe", "1.0", "Model"]
         metrics = context.metrics
-        for stage in ("Decode", "Transform", "Inference", "Total"):
+        metrics.get_metric("VideoTotalTime_bucket", MetricTypes.COUNTER).add_or_update(1, [*model, "+Inf"])
+        for stage in ("Decode", "Transform", "Inference"):
             metrics.get_metric(f"Video{stage}Time", MetricTypes.HISTOGRAM).add_or_update(0.02, model)
         metrics.get_metric("VideoFramesDecoded", MetricTypes.COUNTER).add_or_update(13, model)
         metrics.get_metric("VideoBytesReceived", MetricTypes.COUNTER).add_or_update(len(rows[0]["body"]), model)
         metrics.get_metric("VideoRequestErrors", MetricTypes.COUNTER).add_or_update(1, [*model, "EmptyClip"])
         return [{"environment": sorted(os.environ), "bytes": len(row["body"])} for row in rows]
+"""
+SLEEPY = """
+import time
+class Sleepy:
+    def initialize(self, context):
+        pass
+    def handle(self, rows, context):
+        time.sleep(0.5)
+        return ["{}" for row in rows]
 """
 BROKEN = """
 class Broken:
@@ -132,14 +144,36 @@ def test_registers_from_the_model_store_alone(probe: TorchServe, tmp_path: Path)
 
 def test_exports_the_video_metrics(probe: TorchServe) -> None:
     post(probe, b"video", probe.headers())
-    wanted = [f'Video{stage}Time_bucket{{ModelName="probe",Level="Model",.*le="0.025",}} [1-9]' for stage in
-              ("Decode", "Transform", "Inference", "Total")]  # fmt: skip
-    wanted += ['VideoFramesDecoded{ModelName="probe",Level="Model",', 'VideoBytesReceived{ModelName="probe",']
-    wanted += ['VideoRequestErrors{ModelName="probe",Level="Model",ErrorType="EmptyClip",']
+    model = 'ModelName="probe",ModelVersion="1.0",Level="Model",'
+    wanted = [rf'Video{stage}Time_bucket{{{model}.*le="0.025",}} [1-9]' for stage in
+              ("Decode", "Transform", "Inference")]  # fmt: skip
+    wanted += [rf'VideoTotalTime_bucket{{{model}le="\+Inf",Hostname="[^"]+",}} [1-9]']
+    wanted += [f"VideoFramesDecoded{{{model}", f"VideoBytesReceived{{{model}"]
+    wanted += [f'VideoRequestErrors{{{model}ErrorType="EmptyClip",']
+    wanted += ["# HELP VideoTotalTime_count Torchserve prometheus counter metric with unit: answered videos\n"]
     deadline = time.monotonic() + 10  # a worker's metrics arrive with its log lines, a moment after the answer
     while missing := [line for line in wanted if not re.search(line, probe.metrics_text())]:
         assert time.monotonic() < deadline, f"not on the metrics port: {missing}"
         time.sleep(0.1)
+
+
+def test_a_full_queue_is_answered_at_once_and_the_client_says_what_it_means(probe: TorchServe) -> None:
+    tiny_archive(probe.model_store, "sleepy", SLEEPY, settings="jobQueueSize: 1\n")
+    probe.register("sleepy.mar")
+    url = f"{probe.inference_url}/predictions/sleepy"
+    headers = {"Content-Type": "application/octet-stream", **probe.headers()}
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: requests.post(url, data=b"v", headers=headers, timeout=60), range(8)))
+        busy = [answer for answer in answers if answer.status_code == 503]
+        assert busy
+        assert len(busy) < 8
+        assert "Retry-After" not in busy[0].headers  # docs/operations.md says so
+        error = error_in(busy[0].content)
+        assert isinstance(error, ServerBusy)
+        assert error.message.startswith("the model's queue is full, or none of its workers runs: try again")
+    finally:
+        probe.unregister("sleepy")
 
 
 def test_renews_an_expired_key(probe: TorchServe) -> None:

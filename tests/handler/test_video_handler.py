@@ -11,14 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ts.context import Context
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 
+from handlers.config import DEFAULT_RESPONSE_TIMEOUT_SEC
 from handlers.dual_pathway_handler import DualPathwayHandler
 from handlers.errors import InvalidConfig, SetupError
 from handlers.pipeline import VideoClassifier
+from handlers.request.answer import VideoScores
 from handlers.request.wire import render_reply
 from handlers.single_pathway_handler import SinglePathwayHandler
+from handlers.video_metrics import TOTAL_BUCKETS_SEC, VideoMetrics
 from tests.support.fake_classifier import REPORT, FakeClassifier, call, rows
 from tests.support.paths import REPOSITORY
 
@@ -182,12 +186,8 @@ def test_failures_of_a_body_are_one_line_of_metrics_per_type(handler: Any, caplo
     with caplog.at_level(logging.INFO, logger="ts"):
         ((status, answer),) = call(handler, [{"body": body}], rows("")[1])
     assert (status, len(answer["predictions"])) == (200, 61)
-    lines = [record.getMessage().split("|")[0] + record.getMessage().split("ErrorType:")[1].split("|")[0]
-             for record in caplog.records if "ErrorType" in record.message]  # fmt: skip
-    assert lines == [
-        "[METRICS]VideoRequestErrors.Count:30InvalidEncoding",
-        "[METRICS]VideoRequestErrors.Count:30DecodeTimeout",
-    ]
+    lines = [re.search(r":(\d+)\|.*ErrorType:(\w+)", line) for line in caplog.messages if "ErrorType" in line]
+    assert [found and found.groups() for found in lines] == [("30", "InvalidEncoding"), ("30", "DecodeTimeout")]
 
 
 def test_a_body_of_too_many_videos_is_one_error_and_one_metric(handler: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -253,20 +253,79 @@ def test_a_clients_id_is_in_its_answer_its_header_and_its_line_of_the_log(
 def test_metrics_match_their_declaration(handler: Any, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="ts"):
         call(handler, *rows("good 1", "slow"))
+        handler._metrics.flush()
     lines = [record.getMessage().split("|#type")[0] for record in caplog.records if "[METRICS]Video" in record.message]
-    level = "|#ModelName:clips,Level:Model"
-    assert sorted(lines) == sorted(
+    level = "|#ModelName:clips,ModelVersion:2.0,Level:Model"
+    buckets = [line for line in lines if "VideoTotalTime_bucket" in line]
+    assert [line.rpartition("le:")[2] for line in buckets] == [*map(str, TOTAL_BUCKETS_SEC), "+Inf"]
+    assert all(f":1{level},le:" in line for line in buckets)
+    written = [re.sub(r"\.[\w ]+:", ":", line, count=1) for line in lines if line not in buckets]
+    assert sorted(written) == sorted(
         [
-            f"[METRICS]VideoBytesReceived.bytes:6{level}",
-            f"[METRICS]VideoBytesReceived.bytes:4{level}",
-            f"[METRICS]VideoDecodeTime.Seconds:0.003{level}",
-            f"[METRICS]VideoTransformTime.Seconds:0.002{level}",
-            f"[METRICS]VideoInferenceTime.Seconds:0.005{level}",
-            f"[METRICS]VideoTotalTime.Seconds:0.01{level}",
-            f"[METRICS]VideoFramesDecoded.Count:4{level}",
-            f"[METRICS]VideoRequestErrors.Count:1{level},ErrorType:DecodeTimeout",
+            f"[METRICS]VideoRequestsUnderWay:2{level}",
+            f"[METRICS]VideoBytesReceived:6{level}",
+            f"[METRICS]VideoBytesReceived:4{level}",
+            f"[METRICS]VideoDecodeTime:0.003{level}",
+            f"[METRICS]VideoTransformTime:0.002{level}",
+            f"[METRICS]VideoInferenceTime:0.005{level}",
+            f"[METRICS]VideoTotalTime_sum:0.01{level}",
+            f"[METRICS]VideoTotalTime_count:1{level}",
+            f"[METRICS]VideoFramesDecoded:4{level}",
+            f"[METRICS]VideoRequestErrors:1{level},ErrorType:DecodeTimeout",
         ]
     )
+
+
+def test_a_slow_video_is_in_the_buckets_above_its_time(handler: Any, caplog: pytest.LogCaptureFixture) -> None:
+    cache = handler.context.metrics
+    scores = VideoScores((), REPORT, inference_ms=5.0, total_ms=45_000.0)
+    metrics = VideoMetrics(cache, "clips", "2.0")
+    with caplog.at_level(logging.INFO, logger="ts"):
+        metrics.answered(scores)
+        metrics.answered(replace(scores, total_ms=5_000.0))
+        metrics.flush()
+        metrics.flush()  # nothing is written twice
+    lines = [line.split("|#type")[0] for line in caplog.messages if "VideoTotalTime" in line]
+    written = {line.rpartition("le:")[2]: float(line.rpartition("|#M")[0].rpartition(":")[2]) for line in lines}
+    assert [written.pop(bucket) for bucket in ("5.0", "10.0", "20.0", "30.0", "60.0", "120.0", "+Inf")] == [
+        *(1, 1, 1, 1),
+        *(2, 2, 2),
+    ]
+    assert sorted(written.values()) == [2, 50]  # how many, and their seconds
+
+
+def test_the_buckets_end_where_torchserve_gives_a_worker_up() -> None:
+    assert TOTAL_BUCKETS_SEC[-1] == DEFAULT_RESPONSE_TIMEOUT_SEC
+
+
+def test_busy_workers_beside_this_one_count_as_under_way(handler: Any, caplog: pytest.LogCaptureFixture) -> None:
+    handler.classifier.other_busy_workers = 3
+    with caplog.at_level(logging.INFO, logger="ts"):
+        call(handler, *rows("good 1", "good 2"))
+    (line,) = [line for line in caplog.messages if "UnderWay" in line]
+    assert ":5|#" in line
+
+
+def test_a_replaced_decoding_process_is_counted_once(handler: Any, caplog: pytest.LogCaptureFixture) -> None:
+    found = []
+    with caplog.at_level(logging.INFO, logger="ts"):
+        for restarts in ({"lost": 0, "error": 0}, {"lost": 2, "error": 0}, {"lost": 2, "error": 1}):
+            caplog.clear()
+            handler.classifier.decoder_restarts = restarts
+            call(handler, *rows("good 1"))
+            found += [line.split("|#type")[0] for line in caplog.messages if "Restarts" in line]
+    assert [re.sub(r"\.[\w ]+:", ":", line, count=1) for line in found] == [
+        "[METRICS]VideoDecoderRestarts:2|#ModelName:clips,ModelVersion:2.0,Level:Model,Reason:lost",
+        "[METRICS]VideoDecoderRestarts:1|#ModelName:clips,ModelVersion:2.0,Level:Model,Reason:error",
+    ]
+
+
+def test_every_metric_can_be_parsed_by_torchserve() -> None:
+    """Its pattern for a metric's line has no other characters, and drops the line without an error otherwise."""
+    declared = yaml.safe_load((REPOSITORY / "metrics.yaml").read_text())["model_metrics"]
+    for metric in (metric for metrics in declared.values() for metric in metrics):
+        assert re.fullmatch(r"\w+", metric["name"], re.ASCII)
+        assert re.fullmatch(r"[\w ]+", metric["unit"], re.ASCII), metric
 
 
 def test_a_plan_that_failed_is_counted_by_its_reason(
@@ -277,7 +336,8 @@ def test_a_plan_that_failed_is_counted_by_its_reason(
     with caplog.at_level(logging.INFO, logger="ts"):
         call(handler, *rows("good 1"))
     lines = [record.getMessage().split("|#type")[0] for record in caplog.records]
-    assert "[METRICS]VideoPlanFallbacks.Count:1|#ModelName:clips,Level:Model,Reason:raw_stream" in lines
+    labels = "#ModelName:clips,ModelVersion:2.0,Level:Model,Reason:raw_stream"
+    assert [line for line in lines if line.startswith("[METRICS]VideoPlanFallbacks.") and line.endswith(f":1|{labels}")]
 
 
 # Loading ------------------------------------------------------------------------------------------------------------

@@ -30,19 +30,22 @@ def package(spec: str, store: Path, *arguments: str) -> Path:
     return path
 
 
-def tiny_archive(store: Path, name: str, handler: str) -> Path:
-    """An archive whose one file is `handler`, a module's source with exactly one class. No weights, no torch."""
+def tiny_archive(store: Path, name: str, handler: str, *, settings: str = "") -> Path:
+    """An archive whose one file is `handler`, a module's source with exactly one class. No weights, no torch.
+
+    `settings`: further lines of its model-config.yaml.
+    """
     manifest = {
         "createdOn": "01/01/2026 00:00:00",
         "runtime": "python",
         "model": {"modelName": name, "handler": "handler.py", "modelVersion": "1.0", "configFile": "model-config.yaml"},
         "archiverVersion": "0.12.0",
     }
-    settings = "minWorkers: 1\nmaxWorkers: 1\nresponseTimeout: 60\nstartupTimeout: 60\n"
+    common = "minWorkers: 1\nmaxWorkers: 1\nresponseTimeout: 60\nstartupTimeout: 60\n"
     store.mkdir(parents=True, exist_ok=True)
     path = store / f"{name}.mar"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))
         archive.writestr("handler.py", handler)
-        archive.writestr("model-config.yaml", settings)
+        archive.writestr("model-config.yaml", common + settings)
     return path

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -56,6 +56,9 @@ class FakeClassifier:
         self.broken_step = broken_step
         self.budgets: Sequence[Budget] = ()
         self.seen: Sequence[VideoRequest | RequestError] = ()
+
+    decoder_restarts: Mapping[str, int] = {}
+    other_busy_workers = 0
 
     def serving(self) -> AbstractContextManager[None]:
         return nullcontext()

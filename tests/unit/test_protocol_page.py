@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import fields
 
+import yaml
+
 from handlers.config import HandlerConfig
 from handlers.errors import REQUEST_ERRORS
 from handlers.limits import Limits
@@ -13,6 +15,8 @@ from serving.model_config import model_config
 from tests.support.paths import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "protocol.md").read_text()
+_DECLARED = yaml.safe_load((REPOSITORY / "metrics.yaml").read_text())["model_metrics"]
+METRICS = {metric["name"] for metrics in _DECLARED.values() for metric in metrics}
 _BOUNDS = {"num_classes": "the number of classes", "max_windows": "the limit max_windows"}
 
 
@@ -69,5 +73,10 @@ def test_the_errors_are_all_there_with_their_status() -> None:
 
 def test_every_named_error_exists() -> None:
     named = set(re.findall(r"`((?:Invalid|Missing|Un|Empty|Video|Frame|Internal|Decode)[A-Z]?[a-z]*[A-Z]\w+)`", PAGE))
-    metrics = {name for name in named if re.search("Time$|Decoded$|Received$|Errors$|Fallbacks$", name)}
-    assert named - metrics - {"InvalidKeyException"} <= set(REQUEST_ERRORS)
+    assert named - METRICS - {"VideoTotalTime", "InvalidKeyException"} <= set(REQUEST_ERRORS)
+
+
+def test_the_metrics_are_those_of_the_file() -> None:
+    shown = {name for cells in _rows("Metrics") for name in re.findall(r"`(\w+)`", cells[0])}
+    written = {name for name in METRICS if name.startswith("Video")}
+    assert shown == {re.sub("_(bucket|sum|count)$", "", name) for name in written}

@@ -52,7 +52,11 @@ def test_what_torchserve_does_not_name_keeps_its_type_and_status() -> None:
 
 def test_a_full_queue_is_told_by_its_words_where_there_is_no_type_for_it() -> None:
     message = 'Model "x" has no worker to serve inference request. Please use scale workers API to add workers.'
-    assert isinstance(errors.api_error(None, "InternalServerException", message), errors.ServerBusy)
+    for wire_type in ("InternalServerException", "ServiceUnavailableException"):
+        found = errors.api_error(None, wire_type, message)
+        assert isinstance(found, errors.ServerBusy)
+        assert found.message.startswith("the model's queue is full, or none of its workers runs: try again")
+        assert found.message.endswith(message)
     assert isinstance(errors.api_error(None, "InternalServerException", "Prediction failed"), errors.PredictionFailed)
 
 

@@ -76,7 +76,7 @@ def test_an_error_inside_ffmpeg_replaces_the_process_in_the_background(
     assert after != before
     with pytest.raises(ProcessLookupError):
         subprocess.os.kill(before, 0)  # type: ignore[attr-defined]
-    assert service.losses == 0
+    assert service.restarts == {"lost": 0, "error": 1}
     assert service.sandbox == layers
     assert (decode(service, h264_video).views[0] == expected.views[0]).all()
     assert service.process_ids() == [after]

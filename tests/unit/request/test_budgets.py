@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from multiprocessing.connection import wait as wait_for
 from typing import Literal
@@ -48,6 +48,7 @@ class ScriptedDecoder:
     """
 
     sandbox = ()
+    restarts: Mapping[str, int] = {}
 
     def __init__(self, *, tells: bool = True) -> None:
         self.wakeup, self._tells = Wakeup(), tells
