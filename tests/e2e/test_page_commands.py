@@ -151,7 +151,8 @@ def test_the_commands_on_checkpoints(checkout: Checkout) -> None:
 
 def test_the_commands_on_operations(checkout: Checkout) -> None:
     """docs/operations.md"""
-    run_page(REPOSITORY / "docs" / "operations.md", checkout)
+    outputs = run_page(REPOSITORY / "docs" / "operations.md", checkout)
+    assert any("x3d_s is ready\n" in output for output in outputs.values())
     store = checkout.root / "model_store"
     values = read_archive(store / "x3d_s.mar").values
     assert (values["batchSize"], values["jobQueueSize"]) == (4, 50)

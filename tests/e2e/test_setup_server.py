@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
@@ -17,6 +18,7 @@ import psutil
 import pytest
 import requests
 
+from serving.environment import CONFIG, read_properties
 from serving.server import ServerError, TorchServe
 from tests.support.archives import tiny_archive
 from tests.support.grpc_stubs import load_stubs
@@ -97,6 +99,29 @@ def test_needs_a_key(probe: TorchServe) -> None:
         post(probe, b"video", {})
     assert refusal.value.code == 400
     assert json.load(refusal.value)["type"] == "InvalidKeyException"
+
+
+def test_the_routes_without_a_key_are_those_that_the_pages_name(probe: TorchServe) -> None:
+    """docs/operations.md and docs/security.md."""
+    asked = [("GET", "/api-description"), ("OPTIONS", "/"), ("GET", "/ping"), ("GET", "/metrics"), ("GET", "/token"),
+             ("GET", "/models"), ("OPTIONS", "/models"), ("POST", "/predictions/probe"), ("GET", "/v2")]  # fmt: skip
+    addresses = {"inference": probe.inference_url, "management": probe.management_url, "metrics": probe.metrics_url}
+    answered = {
+        (name, method, path)
+        for name, address in addresses.items()
+        for method, path in asked
+        if requests.request(method, address + path, timeout=30).status_code == 200
+    }
+    open_everywhere = {(name, *question) for name in addresses for question in asked[:2]}
+    assert answered == open_everywhere | {("metrics", "GET", "/metrics")}
+
+
+def test_a_key_lasts_as_long_as_the_settings_say(probe: TorchServe) -> None:
+    minutes = float(read_properties(CONFIG)["token_expiration_min"])
+    written = datetime.fromtimestamp(probe.key_file.stat().st_mtime, UTC)
+    text = json.loads(probe.key_file.read_text())["management"]["expiration time"]
+    ends = datetime.strptime(text[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
+    assert abs((ends - written).total_seconds() - 60 * minutes) < 60
 
 
 def test_hides_secrets_from_workers(probe: TorchServe) -> None:
