@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -16,6 +15,7 @@ from bulk.archives import WorkerShare, unpacked
 from bulk.environment import made_by
 from bulk.outcomes import ScoringOptions
 from bulk.work import BATCHES_IN_FLIGHT, Batch, FinishedBatch, LoadedBatch, classify_batches, load_batch
+from handlers.cpu import cores
 from handlers.errors import SetupError
 from handlers.pipeline import VideoClassifier
 
@@ -107,7 +107,7 @@ def local_engine(archive: Path, *, workers: int, device: str | None) -> Engine:
     """One worker here, or several processes that divide the cores between them."""
     if workers == 1:
         return InProcess(WorkerPlan(archive=archive, share=WorkerShare(), device=device))
-    threads = max(1, len(os.sched_getaffinity(0)) // workers)
+    threads = max(1, cores() // workers)
     share = WorkerShare(threads=threads, decode_processes=threads)
     return Processes(WorkerPlan(archive=archive, share=share, device=device), workers)
 

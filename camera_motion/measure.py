@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from camera_motion.motion import LABELS
 from camera_motion.render import Texture
 from camera_motion.sample_clips import make_clip
 from camera_motion.scenes import make_texture
+from handlers.cpu import cores
 from handlers.specs import get_spec
 
 Scorer = Callable[[bytes], NDArray[np.float64]]
@@ -82,7 +82,7 @@ def scorer(model: nn.Module) -> Scorer:
 def measure(name: str, score: Scorer, parts: Dataset[list[LabelledClip]], *, total: int) -> Report:
     """Top-1 counts of `score` over the clips of all parts, which are made on every core, a part at a time."""
     counts = np.zeros((len(LABELS), len(LABELS)), np.int64)
-    workers = (os.cpu_count() or 1) if total > len(LABELS) else 0
+    workers = cores() if total > len(LABELS) else 0
     with tqdm(total=total, unit="clip", desc=name) as bar:
         for part in DataLoader(parts, batch_size=None, collate_fn=list, num_workers=workers):
             for video, label_id in part:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from handlers import __version__
 from handlers.config import HandlerConfig
+from handlers.cpu import cores
 from handlers.decode.processes import ProcessDecodeService
 from handlers.decode.service import DecodeService
 from handlers.decode.threads import ThreadDecodeService
@@ -28,7 +29,7 @@ from handlers.inference import create_inference
 from handlers.model.archive_info import LABELS_FILE, ArchiveInfo, read_config
 from handlers.model.labels import read_labels
 from handlers.model.own_spec import spec_of
-from handlers.model.runtimes import BatchedRuntime, StreamedRuntime, best_device, cores, create_runtime
+from handlers.model.runtimes import BatchedRuntime, StreamedRuntime, best_device, create_runtime
 from handlers.neighbours import Activity, Neighbours
 from handlers.pending import PendingVideo
 from handlers.request.answer import VideoScores

@@ -26,10 +26,11 @@ from typing import Any, ClassVar
 from ts.handler_utils.utils import send_intermediate_predict_response
 
 from handlers.batch import Batch, Outcome, failure_of, is_sequence
+from handlers.cpu import cores
 from handlers.errors import InvalidOption, RequestError, SetupError
 from handlers.model.archive_info import read_config, verify_package_origin
 from handlers.model.own_spec import spec_of
-from handlers.model.runtimes import assigned_device, cores
+from handlers.model.runtimes import assigned_device
 from handlers.neighbours import Neighbours
 from handlers.pipeline import VideoClassifier
 from handlers.request.answer import VideoScores, render

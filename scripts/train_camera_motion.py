@@ -26,6 +26,7 @@ from camera_motion.loop import DEFAULT_PHASES, SMOKE_PHASES, Phase, Settings, tr
 from camera_motion.measure import FreshClips, Report, Reversals, measure, reversals, scorer
 from camera_motion.motion import LABELS
 from camera_motion.realframes import RealFrameClips, read_stills
+from handlers.cpu import cores
 from handlers.model.network import load_model
 from handlers.specs import get_spec
 
@@ -44,7 +45,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--minutes", type=float, help="squeeze training into this time: fewer clips at every size")
     parser.add_argument("--epochs", type=float, default=1.0, help="scale the number of clips at every size")
     parser.add_argument("--device", default="cpu", help="cpu, or cuda for a GPU")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="CPU processes that train together")
+    parser.add_argument("--processes", type=int, default=cores(), help="CPU processes that train together")
     parser.add_argument("--checkpoint", type=Path, help="save the state of training here once a minute")
     parser.add_argument("--resume", type=Path, help="go on from such a file")
     parser.add_argument("--real-frames", type=Path, help="folder of videos whose frames the measurement moves over")
@@ -66,7 +67,7 @@ def settings_of(options: argparse.Namespace, result: Path) -> Settings:
         minutes=options.minutes,
         textures=4 if options.smoke else 32,
         processes=options.processes if on_cpu and not options.smoke else 1,
-        workers=0 if on_cpu else os.cpu_count() or 1,
+        workers=0 if on_cpu else cores(),
         checkpoint=options.checkpoint,
         resume=options.resume,
         result=result,

@@ -8,8 +8,8 @@ from typing import Any
 import psutil
 
 from handlers.config import HandlerConfig
+from handlers.cpu import cores
 from handlers.limits import Limits
-from handlers.model.runtimes import cores
 from handlers.specs import Head
 
 _WORKER_BYTES = 320 * 2**20

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from handlers.config import HandlerConfig
+from handlers.cpu import cores
 from handlers.errors import InvalidConfig, RuntimeUnavailable
 from handlers.model.archive_info import WEIGHTS_FILE, ArchiveInfo, read_config
 from handlers.model.openvino_runtime import OpenVinoRuntime, import_openvino
@@ -124,8 +125,3 @@ def _choose(config: HandlerConfig, archive: ArchiveInfo, device: str) -> str:
     if device != "cpu" or config.precision == "float16" or archive.openvino is None:
         return "eager"
     return "openvino" if import_openvino() is not None else "eager"
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -23,7 +23,7 @@ MODULES = sorted(
 
 # A group may import those in the lines above its own, and itself. A package is one group; so is a module beside them.
 LAYERS = (
-    ("errors", "specs", "limits", "config"),
+    ("errors", "specs", "limits", "config", "cpu"),
     ("video",),
     ("request", "decode", "model", "neighbours"),
     ("pending", "inference"),
