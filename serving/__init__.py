@@ -7,6 +7,7 @@ openvino_export.py   the converted model inside it
 build_archive.py     the files -> the .mar, checked in a process of its own
 environment.py       ports, variables, folders of a TorchServe; shell_exports.py: the same for `source scripts/env`
 server.py            a running TorchServe
+health.py            whether it answers: workers, queues, keys, a tiny prediction
 connection.py        the flags with which commands find a server and its keys
 install.py           pinned requirements into .venv
 """

@@ -100,14 +100,23 @@ class KeyRing:
             raise KeyUnavailable(f"the {api} key of {self.key_file} has expired and could not be renewed")
         return fresh
 
-    def _has_expired(self, api: Api) -> bool:
+    def expires(self, api: Api) -> datetime | None:
+        """When the key of that API ends; None where no key file is used, it is not there or does not say."""
+        used = self._tokens[api] is None and (self._explicit or self._local[api])
+        return self._end(api) if used else None
+
+    def _end(self, api: Api) -> datetime | None:
         try:
             text = str(json.loads(self.key_file.read_text(encoding="utf-8"))[api]["expiration time"])
             # UTC with a fraction of a second of any length, which Python 3.10 cannot parse.
-            expires = datetime.strptime(text[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
+            return datetime.strptime(text[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
         except (OSError, ValueError, LookupError, TypeError):
-            return False  # the server decides
-        return expires <= datetime.now(timezone.utc) + _RENEW_BEFORE
+            return None
+
+    def _has_expired(self, api: Api) -> bool:
+        """Where nothing tells when the key ends, the server decides."""
+        end = self._end(api)
+        return end is not None and end <= datetime.now(timezone.utc) + _RENEW_BEFORE
 
     def renewed(self, api: Api, *, refused: str | None) -> str | None:
         """Another key than the one refused: the file's, if it has changed since, else a renewed one; or None.

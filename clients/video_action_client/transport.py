@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from .errors import ClientError, ConnectionFailed, InvalidKey, VideoTooLarge
@@ -43,6 +44,10 @@ class Transport(ABC):
         Raises KeyUnavailable, or ConnectionFailed if the server that has to renew it does not answer.
         """
         return self._keys.valid(api)
+
+    def key_expires(self, api: Api = "inference") -> datetime | None:
+        """When that API's key ends, as the key file says; None where no key file is used, or it does not say."""
+        return self._keys.expires(api)
 
     def __enter__(self) -> Self:
         return self

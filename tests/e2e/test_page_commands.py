@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -152,7 +153,9 @@ def test_the_commands_on_checkpoints(checkout: Checkout) -> None:
 def test_the_commands_on_operations(checkout: Checkout) -> None:
     """docs/operations.md"""
     outputs = run_page(REPOSITORY / "docs" / "operations.md", checkout)
-    assert any("x3d_s is ready\n" in output for output in outputs.values())
+    (started,) = [output for output in outputs.values() if "x3d_s is ready\n" in output]
+    assert re.search(r"^x3d_s +1\.0 +yes +[1-9]/\d+ +0/50 +\d+ ms$", started, re.MULTILINE), started
+    assert "x3d_s answered in " in started
     store = checkout.root / "model_store"
     values = read_archive(store / "x3d_s.mar").values
     assert (values["batchSize"], values["jobQueueSize"]) == (4, 50)

@@ -31,7 +31,11 @@ class Defaults:
 
 
 def add_connection_arguments(
-    parser: argparse.ArgumentParser, defaults: Defaults | None = None, *, grpc: bool = True
+    parser: argparse.ArgumentParser,
+    defaults: Defaults | None = None,
+    *,
+    grpc: bool = True,
+    timeout_sec: float = 120.0,
 ) -> None:
     """`--url`, `--management-url`, `--key-file`, `--token`, `--timeout` and, unless `grpc` is False, `--grpc`."""
     chosen = defaults or Defaults()
@@ -59,7 +63,11 @@ def add_connection_arguments(
     )
     group.add_argument("--token", metavar="KEY", help="the key itself, instead of a key file")
     group.add_argument(
-        "--timeout", metavar="SEC", type=float, default=120.0, help="how long an answer may take; default 120"
+        "--timeout",
+        metavar="SEC",
+        type=float,
+        default=timeout_sec,
+        help=f"how long an answer may take; default {timeout_sec:g}",
     )
 
 
