@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from handlers.decode.service import DecodeService, Delivery
 from handlers.errors import InternalError, RequestError
-from handlers.model.runtimes import BatchedRuntime, Logits, StreamedRuntime
+from handlers.model.outputs import Outputs
+from handlers.model.runtimes import BatchedRuntime, StreamedRuntime
 from handlers.neighbours import Activity, Neighbours
 from handlers.pending import PendingVideo, end, enforce_budgets, time_left
 from handlers.request.answer import WindowScores
@@ -84,7 +85,7 @@ class _StreamedRun:
         self._waiting: deque[_View] = deque()
         self._under_way = 0
         self._is_long = False
-        self._done: queue.SimpleQueue[tuple[_View, Future[Logits], float]] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[_View, Future[Outputs], float]] = queue.SimpleQueue()
 
     def drive(self) -> None:
         while True:
@@ -122,7 +123,7 @@ class _StreamedRun:
             view.window.release()
             return
 
-        def on_done(future: Future[Logits]) -> None:  # in a thread of the runtime
+        def on_done(future: Future[Outputs]) -> None:  # in a thread of the runtime
             self._done.put((view, future, time.perf_counter()))
             self._decoder.wakeup.notify()
 
@@ -131,12 +132,13 @@ class _StreamedRun:
         view.window.video.model_begins()
         self._submit(view, alone=alone).add_done_callback(on_done)
 
-    def _submit(self, view: _View, *, alone: bool) -> Future[Logits]:
+    def _submit(self, view: _View, *, alone: bool) -> Future[Outputs]:
         try:
             pathways = self._pack(view.window.views[view.index : view.index + 1])
-            return self._runtime.submit(pathways, alone=alone, turn=self._neighbours.turn if self._is_long else None)
+            turn = self._neighbours.turn if self._is_long else None
+            return self._runtime.submit(pathways, alone=alone, turn=turn, features=view.window.wants_features)
         except Exception as error:  # noqa: BLE001  whatever it is, it is this view's, as if the model had raised it
-            failed: Future[Logits] = Future()
+            failed: Future[Outputs] = Future()
             failed.set_exception(error)
             return failed
 
@@ -147,8 +149,8 @@ class _StreamedRun:
         is_last = not self._waiting and self._under_way == 0 and others_ended and not mine.may_bring_more
         return is_last and not self._neighbours.busy()
 
-    def _finish(self, view: _View, future: Future[Logits], at: float) -> None:
-        """Record the logits; an error of the model fails only the video that the view belongs to."""
+    def _finish(self, view: _View, future: Future[Outputs], at: float) -> None:
+        """Record the outputs; an error of the model fails only the video that the view belongs to."""
         self._under_way -= 1
         view.window.video.model_ends(at)
         error = future.exception()
@@ -192,7 +194,7 @@ class BatchedInference:
         for window in ready:
             window.video.model_begins()
         try:
-            logits = self._logits(np.concatenate([window.views for window in ready]))
+            outputs = self._outputs(ready)
         except Exception as error:  # noqa: BLE001  whatever the runtime raises, the server is at fault
             logger.error("the model failed on %d windows: %s", len(ready), type(error).__name__)
             for window in ready:
@@ -202,23 +204,29 @@ class BatchedInference:
         for window in ready:
             window.video.model_ends(ended)
             for index in range(len(window.views)):
-                window.add(index, logits[first + index : first + index + 1], self._decoder)
+                window.add(index, outputs[first + index], self._decoder)
             first += len(window.views)
 
-    def _logits(self, views: Views) -> Logits:
-        size = self._runtime.max_batch
-        parts = [views[at : at + size] for at in range(0, len(views), size)]
-        return np.concatenate([self._runtime.logits(self._pack(part)) for part in parts])
+    def _outputs(self, ready: Sequence[_Window]) -> list[Outputs]:
+        """Those of each view. Windows share batches whether they want features or not."""
+        views, size = np.concatenate([window.views for window in ready]), self._runtime.max_batch
+        wanted = [window.wants_features for window in ready for _ in window.views]
+        parts = [
+            self._runtime.outputs(self._pack(views[at : at + size]), features=any(wanted[at : at + size]))
+            for at in range(0, len(views), size)
+        ]
+        return [part.of_view(index) for part in parts for index in range(len(part.logits))]
 
 
 class _Window:
-    """One window's views on their way to the model, and their logits, (num_crops, classes), as they come back."""
+    """One window's views on their way to the model, and what the model gives for each, as it comes back."""
 
     def __init__(self, video: PendingVideo, delivery: Delivery) -> None:
         self.video, self._delivered = video, delivery.window
         self.views = delivery.window.views
         self._release: Callable[[], None] | None = delivery.release
-        self._logits: dict[int, Logits] = {}
+        self._outputs: dict[int, Outputs] = {}
+        self.wants_features = video.request.options.output == "embedding"
 
     def detach(self) -> None:
         """Copy the views, so that the decoder gets its memory back."""
@@ -231,17 +239,22 @@ class _Window:
             self._release()
             self._release = None
 
-    def add(self, index: int, logits: Logits, decoder: DecodeService) -> bool:
-        """One view's logits, (1, classes). With the last of them the video gets the window's scores: True.
+    def add(self, index: int, outputs: Outputs, decoder: DecodeService) -> bool:
+        """One view's outputs. With the last of them the video gets the window's scores: True.
 
         A failure to send what is streamed ends the video.
         """
-        self._logits[index] = logits
-        if len(self._logits) < len(self.views):
+        self._outputs[index] = outputs
+        if len(self._outputs) < len(self.views):
             return False
-        ordered = np.concatenate([self._logits[index] for index in range(len(self.views))])
+        ordered = [self._outputs[index] for index in range(len(self.views))]
+        logits = np.concatenate([each.logits for each in ordered])
+        features = [each.features for each in ordered if each.features is not None]
+        scores = WindowScores(
+            self._delivered.window, logits, np.concatenate(features) if features and self.wants_features else None
+        )
         try:
-            self.video.add_scores(self._delivered.index, WindowScores(self._delivered.window, ordered))
+            self.video.add_scores(self._delivered.index, scores)
         except RequestError as error:
             end(self.video, error, decoder)
         except Exception as error:  # noqa: BLE001  whatever it is, other videos must not fail with it

@@ -24,7 +24,7 @@ from handlers.cpu import cores
 from handlers.decode.processes import ProcessDecodeService
 from handlers.decode.service import DecodeService
 from handlers.decode.threads import ThreadDecodeService
-from handlers.errors import InternalError, InvalidConfig, InvalidLabels, RequestError
+from handlers.errors import InternalError, InvalidConfig, InvalidLabels, InvalidOption, RequestError
 from handlers.inference import create_inference
 from handlers.model.archive_info import LABELS_FILE, ArchiveInfo, read_config
 from handlers.model.labels import read_labels
@@ -158,6 +158,7 @@ class VideoClassifier:
             "spec": {**asdict(self.spec), "clip_duration_sec": self.spec.clip_duration_sec},
             "num_labels": len(self.labels),
             "head": self.archive.head,
+            "embedding_length": self._runtime.features_length,
             "weights": asdict(self.archive.weights),
             **self._runtime.describe(),
             "decoder": self.config.decoder,
@@ -193,7 +194,11 @@ class VideoClassifier:
         self._runtime.close()
         self._neighbours.close()
 
-    def _begin(self, request: VideoRequest, budget: Budget | None) -> PendingVideo:
+    def _begin(self, request: VideoRequest, budget: Budget | None) -> PendingVideo | RequestError:
+        if request.options.output == "embedding" and self._runtime.features_length is None:
+            return InvalidOption(
+                "this model answers no embedding: its graph has no output named features; allowed: output scores"
+            )
         started = time.perf_counter()
         job = self._decoder.submit(request.payload, request.options.sampling)
         return PendingVideo(request, job, started, budget)

@@ -238,12 +238,14 @@ def _answer_schemas() -> Json:
         "stride_sec": maybe,
         "average": {"type": "string", "enum": list(OPTIONS["average"].choices)},
     }
+    embedding = {"embedding": _array(number), "length": integer}
     full = {
         "model": string,
         "version": string,
         "weights": {"type": "string", "enum": list(get_args(WeightsKind)), "description": "random: for tests"},
         "request_id": {"type": "string", "description": f"the request's {HEADER}"},
         "predictions": _schema_ref("List"),
+        **embedding,
         "clips": _array(_schema_ref("Clip")),
         "timeline": _array(_schema_ref("Clip")),
         "segments": _array(_object({**span, "label": string, "score": score})),
@@ -257,16 +259,25 @@ def _answer_schemas() -> Json:
         "shape": _array(integer),
         "data": _array({"type": "string", "description": "One answer or error as JSON text."}),
     }
-    answer = {"oneOf": [_schema_ref("Dict"), _schema_ref("List"), _schema_ref("Full")]}
+    answer = {"anyOf": [_schema_ref(name) for name in ("Dict", "List", "Full", "Embedding")]}
     error = {"code": integer, "type": {"type": "string", "enum": list(REQUEST_ERRORS)}, "message": string}
     return {
         "Error": _object(error),
         "Dict": {"type": "object", "additionalProperties": score, "description": "Label to score, highest first."},
         "List": _array(_object({"label": string, "score": score, "class_id": integer})),
-        "Clip": _object({**span, "predictions": _schema_ref("List")}),
+        "Embedding": {
+            **_object(embedding),
+            "description": "With output: embedding in the format dict; the format list has a list of it.",
+        },
+        "Clip": _object(
+            {**span, "predictions": _schema_ref("List"), **embedding}, optional=("predictions", *embedding)
+        ),
         "Full": {
-            **_object(full, optional=("weights", "request_id", "clips", "timeline", "segments")),
-            "description": "With stride_sec, timeline and segments take the place of clips.",
+            **_object(
+                full, optional=("weights", "request_id", "predictions", *embedding, "clips", "timeline", "segments")
+            ),
+            "description": "With stride_sec, timeline and segments take the place of clips. With output: embedding, "
+            "embedding and length take the place of predictions, and there are no segments.",
         },
         "Answer": answer,
         "Predictions": _object({"predictions": _array({"anyOf": [_schema_ref("Answer"), _schema_ref("Error")]})}),

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from handlers.errors import InvalidCheckpoint, RuntimeUnavailable
 from handlers.model.archive_info import WeightsInfo
+from handlers.model.openvino_runtime import has_features
 from handlers.specs import ModelSpec
 from serving.download import sha256_of
 from serving.openvino_export import openvino_installed
@@ -39,15 +41,16 @@ def import_graph(source: Path, spec: ModelSpec, target: Path) -> WeightsSource:
         model = core.read_model(source, weights)
     except RuntimeError as error:
         raise InvalidCheckpoint(f"{source.name} is not an OpenVINO IR that can be read") from error
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
+    if len(model.inputs) != 1 or not (len(model.outputs) == 1 or has_features(model)):
         raise InvalidCheckpoint(
-            f"{source.name} must have one input and one output, got {len(model.inputs)} and {len(model.outputs)}"
+            f"{source.name} must have one input, the output of logits and, if it has a second one, one named features; "
+            f"got {len(model.inputs)} inputs and {len(model.outputs)} outputs"
         )
     shape = input_shape(spec)
     _open_batch(source.name, model, shape, spec)
     num_classes = _checked_output(source.name, core, model, shape)
     model.input().get_tensor().set_names({"clip"})
-    model.output().get_tensor().set_names({"logits"})
+    model.output(0).get_tensor().set_names({"logits"})
     target.parent.mkdir(parents=True, exist_ok=True)
     openvino.save_model(model, target, compress_to_fp16=False)
     info = WeightsInfo(kind="checkpoint", source=source.name, sha256=sha256_of(weights))
@@ -77,10 +80,19 @@ def _checked_output(name: str, core: Any, model: Any, shape: list[int]) -> int:
     """The number of classes. Two clips must come out as they do alone: a worker computes each by itself."""
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     clips = np.random.default_rng(0).standard_normal((2, *shape)).astype(np.float32)
-    together = np.asarray(compiled([clips])[0])
-    if together.ndim != 2 or together.shape[0] != 2:
-        raise InvalidCheckpoint(f"{name} must answer logits (N, classes); for two clips it gave {together.shape}")
-    alone = np.concatenate([np.asarray(compiled([clips[index : index + 1]])[0]) for index in range(2)])
-    if not np.isfinite(together).all() or not np.allclose(together, alone, atol=1e-3 * (1 + np.abs(alone).max())):
-        raise InvalidCheckpoint(f"{name} answers otherwise for a clip alone than in a batch, or with no finite numbers")
-    return int(together.shape[1])
+
+    def run(part: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        answers = compiled([part])
+        return [np.array(answers[index]) for index in range(len(model.outputs))]
+
+    together, first, second = run(clips), run(clips[:1]), run(clips[1:])
+    expected = ("logits (N, classes)", "features (N, length)")[: len(together)]
+    for what, pair, *singles in zip(expected, together, first, second, strict=True):
+        if pair.ndim != 2 or pair.shape[0] != 2:
+            raise InvalidCheckpoint(f"{name} must answer {what}; for two clips it gave {pair.shape}")
+        alone = np.concatenate(singles)
+        if not np.isfinite(pair).all() or not np.allclose(pair, alone, atol=1e-3 * (1 + np.abs(alone).max())):
+            raise InvalidCheckpoint(
+                f"{name} answers otherwise for a clip alone than in a batch, or with no finite numbers"
+            )
+    return int(together[0].shape[1])

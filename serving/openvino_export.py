@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from handlers.model.network import WithFeatures
+from handlers.model.openvino_runtime import FEATURES
 from handlers.specs import ModelSpec
 
 
@@ -22,27 +24,17 @@ def example_inputs(spec: ModelSpec, *, batch: int = 1) -> list[torch.Tensor]:
     return [torch.zeros(batch, 3, length, spec.crop_size, spec.crop_size) for length in lengths]
 
 
-class _Pathways(nn.Module):
-    """Takes the pathways as separate arguments, which is what a converted graph's inputs are."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, *pathways: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.model(pathways[0] if len(pathways) == 1 else list(pathways))
-        return logits
-
-
 def convert(model: nn.Module, spec: ModelSpec, target: Path) -> None:
-    """Writes `target` (.xml) and the .bin beside it: inputs in pathway order, one output of logits."""
+    """Writes `target` (.xml) and the .bin beside it: inputs in pathway order, outputs logits and features."""
     import openvino  # optional: packaging works without it
 
     inputs = example_inputs(spec, batch=2)  # a length of 1 would become a constant, whatever is said about it
     batch = torch.export.Dim("batch")
     with torch.no_grad():
         program = torch.export.export(
-            _Pathways(model).eval(), tuple(inputs), dynamic_shapes={"pathways": tuple({0: batch} for _ in inputs)}
+            WithFeatures(model, spec.classifier).eval(),
+            tuple(inputs),
+            dynamic_shapes={"pathways": tuple({0: batch} for _ in inputs)},
         )
         converted = openvino.convert_model(program)
     shapes = {port: [-1, *tensor.shape[1:]] for port, tensor in zip(converted.inputs, inputs, strict=True)}
@@ -50,7 +42,8 @@ def convert(model: nn.Module, spec: ModelSpec, target: Path) -> None:
     for port, name in zip(converted.inputs, ("slow", "fast") if len(inputs) == 2 else ("clip",), strict=True):
         port.get_tensor().set_names({name})
     _pool_by_frame(converted)
-    converted.outputs[0].get_tensor().set_names({"logits"})
+    for port, name in zip(converted.outputs, ("logits", FEATURES), strict=True):
+        port.get_tensor().set_names({name})
     target.parent.mkdir(parents=True, exist_ok=True)
     # Half the size with float16 weights, but then float32 answers would no longer be torch's.
     openvino.save_model(converted, target, compress_to_fp16=False)

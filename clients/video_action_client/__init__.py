@@ -23,6 +23,8 @@ from .http_client import VideoClient
 from .results import (
     Clip,
     EffectiveSampling,
+    EmbeddedClip,
+    Embedding,
     ModelInfo,
     Prediction,
     ScoredLabel,
@@ -39,6 +41,8 @@ __all__ = [
     "ClientError",
     "Clip",
     "EffectiveSampling",
+    "EmbeddedClip",
+    "Embedding",
     "GrpcVideoClient",
     "ModelInfo",
     "Prediction",

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from .errors import InvalidAnswer
 from .management import Management
-from .results import Prediction, Timeline
+from .results import Embedding, Prediction, Timeline
 from .source import Source, Video
 
 Average = Literal["prob", "score"]
@@ -74,6 +74,34 @@ class BaseClient(Management):
         }
         answer = self.answer(video, model=model, version=version, options={**options, "format": "full"})
         return Timeline.from_json(answer)
+
+    def embed(
+        self,
+        video: Video,
+        *,
+        model: str,
+        version: str | None = None,
+        stride_sec: float | None = None,
+        start_sec: float | None = None,
+        end_sec: float | None = None,
+        num_clips: int | None = None,
+        num_crops: int | None = None,
+    ) -> Embedding:
+        """A video's features, for retrieval or a classifier of one's own: what goes into the model's last layer.
+
+        Averaged over the views that `classify` would average; `clips` has those of each, or of each window with
+        `stride_sec`. Raises InvalidOption where the model's graph gives no features.
+        """
+        options = {
+            "output": "embedding",
+            "stride_sec": stride_sec,
+            "start_sec": start_sec,
+            "end_sec": end_sec,
+            "num_clips": num_clips,
+            "num_crops": num_crops,
+        }
+        answer = self.answer(video, model=model, version=version, options={**options, "format": "full"})
+        return Embedding.from_json(answer)
 
     def answer(
         self,

@@ -214,6 +214,56 @@ class Timeline:
 
 
 @dataclass(frozen=True, slots=True)
+class EmbeddedClip:
+    """One time span `[start_sec, end_sec)` that the model looked at, and its features."""
+
+    start_sec: float
+    end_sec: float
+    vector: tuple[float, ...]
+
+    @classmethod
+    def from_json(cls, entry: Json) -> Self:
+        return cls(float(entry["start_sec"]), float(entry["end_sec"]), _vector(entry))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedding:
+    """A video's features, float32 numbers: what goes into the model's last layer, averaged over its views.
+
+    `clips` are the windows behind the average `vector`, those of the timeline where it has one. `answer` is the
+    server's whole answer as it came.
+    """
+
+    model: str
+    version: str
+    vector: tuple[float, ...]
+    clips: tuple[EmbeddedClip, ...]
+    video: VideoInfo
+    sampling: EffectiveSampling
+    timing: Timing
+    answer: Json = field(repr=False, compare=False)
+    weights: str | None = None
+    """Kind of the model's weights: published, checkpoint, bundled or random."""
+
+    @property
+    def length(self) -> int:
+        """How many numbers `vector` has, the same for all videos of a model."""
+        return len(self.vector)
+
+    @classmethod
+    def from_json(cls, answer: object) -> Self:
+        """Raises InvalidAnswer if that is no embedding in the format `full`."""
+        try:
+            entry = _mapping(answer)
+            clips = entry["timeline" if "timeline" in entry else "clips"]
+            return cls(
+                **_named(entry), vector=_vector(entry), clips=tuple(EmbeddedClip.from_json(each) for each in clips)
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise _invalid(answer, error) from None
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerInfo:
     """One worker process; `status` is READY once it can take requests."""
 
@@ -279,10 +329,14 @@ class ModelInfo:
 
 def _common(entry: Json) -> dict[str, Any]:
     """The fields that predictions and timelines share."""
+    return {**_named(entry), "predictions": _labels(entry)}
+
+
+def _named(entry: Json) -> dict[str, Any]:
+    """The fields that all answers share."""
     return {
         "model": str(entry["model"]),
         "version": str(entry["version"]),
-        "predictions": _labels(entry),
         "video": VideoInfo.from_json(entry["video"]),
         "sampling": EffectiveSampling.from_json(entry["sampling"]),
         "timing": Timing.from_json(entry["timing_ms"]),
@@ -294,6 +348,13 @@ def _common(entry: Json) -> dict[str, Any]:
 def _labels(entry: Json) -> tuple[ScoredLabel, ...]:
     """Empty where no label reached the threshold."""
     return tuple(ScoredLabel.from_json(each) for each in entry["predictions"])
+
+
+def _vector(entry: Json) -> tuple[float, ...]:
+    vector = tuple(float(number) for number in entry["embedding"])
+    if len(vector) != int(entry["length"]):
+        raise ValueError(f"an embedding of {len(vector)} numbers, its length is said to be {entry['length']}")
+    return vector
 
 
 def _mapping(value: object) -> Json:

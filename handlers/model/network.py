@@ -61,6 +61,35 @@ class LogMeanProbability(nn.Module):
         return mean - math.log(positions)
 
 
+class WithFeatures(nn.Module):
+    """Gives (logits, features) for the model's pathways, each an argument of its own.
+
+    Features are what goes into the last layer, (N, length), averaged over the positions where it classifies several.
+    """
+
+    def __init__(self, model: nn.Module, classifier: str) -> None:
+        super().__init__()
+        self.model = model
+        self._seen: list[torch.Tensor] = []
+        layer = model.get_submodule(classifier)
+        self._channels_last = isinstance(layer, nn.Linear)  # else a convolution, (N, length, T, H, W)
+        layer.register_forward_pre_hook(lambda _, inputs: self._seen.append(inputs[0]))
+
+    def forward(self, *pathways: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        self._seen.clear()
+        logits: torch.Tensor = self.model(pathways[0] if len(pathways) == 1 else list(pathways))
+        features = self._seen.pop()
+        if features.ndim > 2:
+            features = features.flatten(1, -2).mean(1) if self._channels_last else features.flatten(2).mean(2)
+        return logits, features
+
+
+def features_length(model: nn.Module, classifier: str) -> int:
+    """How many numbers go into the model's last layer."""
+    layer = model.get_submodule(classifier)
+    return int(layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels)  # type: ignore[arg-type]
+
+
 def build_model(spec: ModelSpec, *, num_classes: int, head: Head) -> nn.Module:
     """The model in eval mode, with whatever weights its builder gives it.
 

@@ -6,6 +6,7 @@ import queue
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,8 +15,11 @@ import numpy as np
 from handlers.config import Precision
 from handlers.errors import RuntimeUnavailable
 from handlers.model.archive_info import OPENVINO_FILE, ArchiveInfo
+from handlers.model.outputs import Outputs
 from handlers.video.transforms import FloatArray, Pathways
 
+FEATURES = "features"
+"""Name of the converted model's second output, (N, length)."""
 _OPENVINO_TYPES = {"float32": "f32", "bfloat16": "bf16"}
 
 
@@ -48,6 +52,7 @@ class OpenVinoRuntime:
         core = openvino.Core()
         model = core.read_model(model_dir / OPENVINO_FILE)
         model.reshape({port: [1, *_lengths(port)] for port in model.inputs})
+        self.features_length = _lengths(model.output(FEATURES))[0] if has_features(model) else None
         common = {
             "INFERENCE_PRECISION_HINT": _OPENVINO_TYPES[precision],
             "INFERENCE_NUM_THREADS": threads,
@@ -69,7 +74,8 @@ class OpenVinoRuntime:
     def logits(self, pathways: Pathways) -> FloatArray:
         count = len(pathways[0])
         views = [[pathway[index : index + 1] for pathway in pathways] for index in range(count)]
-        return np.concatenate([view.result() for view in [self.submit(view, alone=count == 1) for view in views]])
+        outputs = [view.result() for view in [self.submit(view, alone=count == 1) for view in views]]
+        return np.concatenate([output.logits for output in outputs])
 
     def submit(
         self,
@@ -77,19 +83,18 @@ class OpenVinoRuntime:
         *,
         alone: bool,
         turn: Callable[[], AbstractContextManager[None]] | None = None,
-    ) -> Future[FloatArray]:
-        infer = self._infer_alone if alone and self._threads > 1 else self._infer
-        return (
-            self._pool.submit(infer, pathways) if turn is None else self._pool.submit(_in_turn, turn, infer, pathways)
-        )
+        features: bool = False,
+    ) -> Future[Outputs]:
+        infer = partial(self._infer_alone if alone and self._threads > 1 else self._infer, pathways, features)
+        return self._pool.submit(infer) if turn is None else self._pool.submit(_in_turn, turn, infer)
 
-    def _infer_alone(self, pathways: Pathways) -> FloatArray:
-        return _infer(self._single, pathways)
+    def _infer_alone(self, pathways: Pathways, features: bool) -> Outputs:
+        return _infer(self._single, pathways, features)
 
-    def _infer(self, pathways: Pathways) -> FloatArray:
+    def _infer(self, pathways: Pathways, features: bool) -> Outputs:
         request = self._requests.get()
         try:
-            return _infer(request, pathways)
+            return _infer(request, pathways, features)
         finally:
             self._requests.put(request)
 
@@ -109,19 +114,22 @@ class OpenVinoRuntime:
             self._requests.get()
 
 
-def _in_turn(
-    turn: Callable[[], AbstractContextManager[None]], infer: Callable[[Pathways], FloatArray], pathways: Pathways
-) -> FloatArray:
+def has_features(model: Any) -> bool:
+    """Whether an OpenVINO model's outputs are logits and features."""
+    return len(model.outputs) == 2 and FEATURES in model.outputs[1].get_names()
+
+
+def _in_turn(turn: Callable[[], AbstractContextManager[None]], infer: Callable[[], Outputs]) -> Outputs:
     with turn():
-        return infer(pathways)
+        return infer()
 
 
-def _infer(request: Any, pathways: Pathways) -> FloatArray:
+def _infer(request: Any, pathways: Pathways, features: bool) -> Outputs:
     """Started and awaited, so that it runs in the model's own threads and not in this one's."""
     request.start_async(list(pathways), share_inputs=True)
     request.wait()
     logits: FloatArray = request.get_output_tensor(0).data.copy()
-    return logits
+    return Outputs(logits, request.get_output_tensor(1).data.copy() if features else None)
 
 
 def _lengths(port: Any) -> list[int]:

@@ -19,6 +19,7 @@ from handlers.cpu import cores
 from handlers.errors import InvalidConfig, RuntimeUnavailable
 from handlers.model.archive_info import WEIGHTS_FILE, ArchiveInfo, read_config
 from handlers.model.openvino_runtime import OpenVinoRuntime, import_openvino
+from handlers.model.outputs import Outputs
 from handlers.specs import ModelSpec
 from handlers.video.transforms import FloatArray, Pathways
 
@@ -29,7 +30,9 @@ _GPU_DRIVERS = ("/proc/driver/nvidia", "/dev/kfd", "/dev/dxg")  # NVIDIA's, AMD'
 
 
 class Runtime(Protocol):
-    """One model on one device."""
+    """One model on one device. `features_length`: how long a view's features are, None where it gives none."""
+
+    features_length: int | None
 
     def logits(self, pathways: Pathways) -> Logits:
         """(N, classes) for the N views in each pathway array."""
@@ -47,6 +50,9 @@ class BatchedRuntime(Runtime, Protocol):
     kind: Literal["batched"]
     max_batch: int
 
+    def outputs(self, pathways: Pathways, *, features: bool) -> Outputs:
+        """Of the N views, the features of all of them if any is asked for."""
+
 
 class StreamedRuntime(Runtime, Protocol):
     """Computes each view by itself, up to `streams` of them at the same time."""
@@ -54,8 +60,10 @@ class StreamedRuntime(Runtime, Protocol):
     kind: Literal["streamed"]
     streams: int
 
-    def submit(self, pathways: Pathways, *, alone: bool, turn: Turn | None = None) -> Future[Logits]:
-        """(1, classes) of one view; `alone`: nothing else wants the cores meanwhile, so it may have all of them.
+    def submit(
+        self, pathways: Pathways, *, alone: bool, turn: Turn | None = None, features: bool = False
+    ) -> Future[Outputs]:
+        """Those of one view; `alone`: nothing else wants the cores meanwhile, so it may have all of them.
 
         `turn` is entered in the thread that computes, before it begins, and may wait.
         """

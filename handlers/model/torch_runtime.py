@@ -11,7 +11,8 @@ import torch
 from handlers.config import Precision
 from handlers.errors import RuntimeUnavailable
 from handlers.model.archive_info import WEIGHTS_FILE, ArchiveInfo
-from handlers.model.network import load_model
+from handlers.model.network import WithFeatures, features_length, load_model
+from handlers.model.outputs import Outputs
 from handlers.specs import ModelSpec
 from handlers.video.transforms import FloatArray, Pathways
 
@@ -46,14 +47,17 @@ class TorchRuntime:
         model = load_model(spec, model_dir / WEIGHTS_FILE, num_classes=archive.num_classes, head=archive.head)
         self._type = _TORCH_TYPES[precision]
         model = model.to(device=self._device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.features_length: int | None = features_length(model, spec.classifier)
+        model = WithFeatures(model, spec.classifier)
         self._model: Any = torch.compile(model, dynamic=False) if compiled else model
-        self._is_slowfast = spec.alpha is not None
 
     def logits(self, pathways: Pathways) -> FloatArray:
+        return self.outputs(pathways, features=False).logits
+
+    def outputs(self, pathways: Pathways, *, features: bool) -> Outputs:
         with torch.inference_mode(), torch.autocast(self._device.type, self._type, enabled=self._is_mixed):
-            inputs = [self._to_device(pathway) for pathway in pathways]
-            answer: torch.Tensor = self._model(inputs if self._is_slowfast else inputs[0])
-        return answer.float().cpu().numpy()
+            logits, before = self._model(*(self._to_device(pathway) for pathway in pathways))
+        return Outputs(_to_numpy(logits), _to_numpy(before) if features else None)
 
     @property
     def _is_mixed(self) -> bool:
@@ -76,3 +80,8 @@ class TorchRuntime:
 
     def close(self) -> None:
         self._model = None
+
+
+def _to_numpy(tensor: torch.Tensor) -> FloatArray:
+    numbers: FloatArray = tensor.float().cpu().numpy()
+    return numbers

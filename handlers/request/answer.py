@@ -1,4 +1,4 @@
-"""View scores -> aggregated probabilities -> top-k -> JSON."""
+"""View scores -> aggregated probabilities -> top-k -> JSON. Or the views' features -> their mean."""
 
 from __future__ import annotations
 
@@ -30,10 +30,14 @@ class ViewRules(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WindowScores:
-    """One window's logits, (num_crops, num_classes) float32, before any softmax or sigmoid."""
+    """One window's logits, (num_crops, num_classes) float32, before any softmax or sigmoid.
+
+    `features`: (num_crops, length) float32, what goes into the model's last layer, where the request asks for it.
+    """
 
     window: Window
     logits: NDArray[np.float32]
+    features: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,24 +105,28 @@ def render(
     weights: str | None = None,
     request_id: str | None = None,
 ) -> dict[str, Any] | list[dict[str, Any]]:
-    """The answer to one request, ready for JSON, in the format that it asks for.
+    """The answer to one request, ready for JSON, in the format and of the output that it asks for.
 
     `weights` is the kind of the archive's weights, so that an answer of random ones can be told; `request_id` the
     client's own. None leaves either out.
     """
-    predictions = ranked(aggregate(scores, options.average), options, labels)
-    if options.format == "dict":
-        return {entry["label"]: entry["score"] for entry in predictions}
-    if options.format == "list":
-        return predictions
+    result = result_entry(scores, options, labels)
+    if options.output == "embedding":
+        if options.format != "full":
+            return result if options.format == "dict" else [result]
+    elif options.format == "dict":
+        return {entry["label"]: entry["score"] for entry in result["predictions"]}
+    elif options.format == "list":
+        return list(result["predictions"])
     windows = [window_entry(window, options, labels, scores) for window in scores.windows]
     answer = named(model=model, version=version, weights=weights, request_id=request_id)
-    answer["predictions"] = predictions
+    answer.update(result)
     if options.sampling.stride_sec is None:
         answer["clips"] = windows
     else:
         answer["timeline"] = windows
-        answer["segments"] = merge_segments(windows)
+        if options.output == "scores":
+            answer["segments"] = merge_segments(windows)
     answer["video"] = video_entry(scores.report)
     answer["sampling"] = sampling_entry(len(scores.windows), scores.report.duration_sec, options, spec)
     answer["timing_ms"] = timing_entry(scores)
@@ -128,6 +136,24 @@ def render(
 def named(**names: str | None) -> dict[str, Any]:
     """What the answer is of: the names that are known."""
     return {key: name for key, name in names.items() if name is not None}
+
+
+def result_entry(scores: VideoScores, options: RequestOptions, labels: Sequence[str]) -> dict[str, Any]:
+    """What was asked of the video as a whole: its best classes, or its features."""
+    if options.output == "embedding":
+        return _embedding_entry(scores.windows)
+    return {"predictions": ranked(aggregate(scores, options.average), options, labels)}
+
+
+def _embedding_entry(windows: Sequence[WindowScores]) -> dict[str, Any]:
+    """The mean of all views' features, as float32 numbers in their shortest form, and how many there are."""
+    features = [window.features for window in windows if window.features is not None]
+    if len(features) < len(windows):
+        raise InternalError("the model gave no features")
+    mean = np.concatenate(features).astype(np.float64).mean(axis=0).astype(np.float32)
+    if not np.isfinite(mean).all():
+        raise InternalError("the model gave features that are not finite numbers")
+    return {"embedding": [float(str(number)) for number in mean], "length": len(mean)}
 
 
 def timing_entry(scores: VideoScores) -> dict[str, float]:
@@ -152,12 +178,11 @@ def ranked(probabilities: Probabilities, options: RequestOptions, labels: Sequen
 def window_entry(
     window: WindowScores, options: RequestOptions, labels: Sequence[str], rules: ViewRules
 ) -> dict[str, Any]:
-    """One window's times and its own predictions."""
-    return {
-        "start_sec": float(window.window.start_sec),
-        "end_sec": float(window.window.end_sec),
-        "predictions": ranked(_average(window.logits, options.average, rules), options, labels),
-    }
+    """One window's times and its own predictions or features."""
+    times = {"start_sec": float(window.window.start_sec), "end_sec": float(window.window.end_sec)}
+    if options.output == "embedding":
+        return {**times, **_embedding_entry([window])}
+    return {**times, "predictions": ranked(_average(window.logits, options.average, rules), options, labels)}
 
 
 def merge_segments(timeline: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

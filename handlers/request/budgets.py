@@ -10,6 +10,9 @@ from handlers.limits import Limits
 from handlers.request.options import RequestOptions
 from handlers.video.sampling import Sampling
 
+_EMBEDDING = 128
+"""As how many predictions an embedding counts: 1,000 to 2,300 numbers of about 11 characters are as long as these."""
+
 
 @dataclass(frozen=True, slots=True)
 class Demand:
@@ -25,7 +28,8 @@ class Demand:
     @property
     def predictions(self) -> int:
         """Entries with a label in the answer. Only the format `full` holds those of each window."""
-        return self.options.top_k * (self.num_windows if self.options.format == "full" else 1)
+        each = _EMBEDDING if self.options.output == "embedding" else self.options.top_k
+        return each * (self.num_windows if self.options.format == "full" else 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

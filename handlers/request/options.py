@@ -16,6 +16,7 @@ from handlers.video.sampling import Sampling
 
 Average = Literal["prob", "score"]
 Format = Literal["dict", "list", "full"]
+Output = Literal["scores", "embedding"]
 
 MAX_SECONDS = 1e9
 """Largest time in seconds (about 32 years): keeps every timestamp, even in nanoseconds, within 64 bits."""
@@ -35,6 +36,7 @@ class RequestOptions:
     format: Format = "dict"
     threshold: float = 0.0
     stream: bool = False
+    output: Output = "scores"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,14 @@ OPTIONS: Mapping[str, OptionSpec] = {
             "what the format full holds.",
             default="false",
         ),
+        OptionSpec(
+            name="output",
+            kind="choice",
+            help="embedding: the features that go into the model's last layer, averaged over the views, and in the "
+            "format full those of each clip or window, instead of labels.",
+            default="scores",
+            choices=get_args(Output),
+        ),
     )
 }
 """Every option by name, in the order of the documentation."""
@@ -249,6 +259,7 @@ def parse_options(given: Mapping[str, Given], *, num_classes: int, limits: Limit
         threshold=values.get("threshold", 0.0),
         format=values.get("format", "dict" if stride_sec is None and not stream else "full"),
         stream=stream,
+        output=values.get("output", "scores"),
     )
 
 

@@ -1,7 +1,7 @@
 """A request's answer as lines, one JSON object each, sent while its windows are computed.
 
     start      the model, what is known of the video, the sampling, how many windows there will be
-    window     one window's times and predictions, in order
+    window     one window's times and predictions, or its embedding, in order
     segment    with a stride: neighbouring windows with the same best label, when the next one differs
     end        the predictions over all windows, and what only the end tells
     error      instead of the end: what went wrong after the first window
@@ -22,9 +22,8 @@ from handlers.request.answer import (
     SegmentMerger,
     VideoScores,
     WindowScores,
-    aggregate,
     named,
-    ranked,
+    result_entry,
     sampling_entry,
     timing_entry,
     video_entry,
@@ -57,7 +56,8 @@ class AnswerLines:
         self._send, self._options, self._labels = send, options, labels
         self._spec = spec
         self._named = named(model=model, version=version, weights=weights, request_id=request_id)
-        self._segments = SegmentMerger() if options.sampling.stride_sec is not None else None
+        merges = options.sampling.stride_sec is not None and options.output == "scores"
+        self._segments = SegmentMerger() if merges else None
         self._next = 0
 
     @property
@@ -90,7 +90,7 @@ class AnswerLines:
         lines.append(
             {
                 "event": "end",
-                "predictions": ranked(aggregate(scores, self._options.average), self._options, self._labels),
+                **result_entry(scores, self._options, self._labels),
                 "timing_ms": timing_entry(scores),
                 **{name: video[name] for name in _KNOWN_AT_THE_END},
             }

@@ -13,7 +13,7 @@ import torch
 import torchvision.transforms.functional as transforms
 from torch import nn
 
-from handlers.errors import InvalidCheckpoint, InvalidConfig, InvalidLabels, RuntimeUnavailable
+from handlers.errors import InvalidCheckpoint, InvalidConfig, InvalidLabels, InvalidOption, RuntimeUnavailable
 from handlers.pipeline import VideoClassifier
 from handlers.request.answer import VideoScores, aggregate
 from handlers.request.options import RequestOptions, VideoRequest
@@ -138,6 +138,45 @@ def test_a_graph_of_other_shapes_is_refused(folder: Path) -> None:
     (folder / "wrong.yaml").write_text(text.replace("layout: NT3SS", "layout: N3TSS"))
     with pytest.raises(InvalidCheckpoint, match=r"fixed.xml takes .* clips are \(N, 3, T, S, S\) with T 4 and S 32"):
         package(_options(folder, spec=str(folder / "wrong.yaml")))
+
+
+class WithFeatures(Own):
+    """The same model, which also gives what goes into its last layer."""
+
+    def forward(self, clips: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
+        frames = torch.relu(self.stem(clips.flatten(0, 1))).mean(dim=(2, 3))
+        features = frames.reshape(-1, 4, 8).mean(dim=1)
+        return self.last(features) * 8.0, features
+
+
+def test_a_second_output_named_features_is_the_embedding(
+    model: Own, folder: Path, archive: Path, h264_video: bytes
+) -> None:
+    both = WithFeatures().eval()
+    both.load_state_dict(model.state_dict())
+    clip = torch.randn(2, 4, 3, 32, 32)
+    program = torch.export.export(both, (clip,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    graph = openvino.convert_model(program)
+    graph.outputs[1].get_tensor().set_names({"features"})
+    openvino.save_model(graph, folder / "both.xml", compress_to_fp16=False)
+    (folder / "both.yaml").write_text(SPEC.replace("own.xml", "both.xml"))
+    request = VideoRequest(h264_video, RequestOptions(output="embedding"))
+    with VideoClassifier.from_archive(package(_options(folder, spec=str(folder / "both.yaml"))).path) as classifier:
+        assert classifier.describe()["embedding_length"] == 8
+        (scores,) = classifier.classify([request])
+    assert isinstance(scores, VideoScores)
+    features, logits = scores.windows[0].features, scores.windows[0].logits
+    assert features is not None
+    with torch.no_grad():
+        np.testing.assert_allclose(model.last(torch.from_numpy(features)).numpy() * 8.0, logits, atol=1e-4)
+    with VideoClassifier.from_archive(archive) as classifier:
+        (refused,) = classifier.classify([request])
+    assert isinstance(refused, InvalidOption)
+    graph.outputs[1].get_tensor().set_names({"other"})
+    openvino.save_model(graph, folder / "other.xml", compress_to_fp16=False)
+    (folder / "other.yaml").write_text(SPEC.replace("own.xml", "other.xml"))
+    with pytest.raises(InvalidCheckpoint, match="if it has a second one, one named features; got 1 inputs and 2"):
+        package(_options(folder, spec=str(folder / "other.yaml")))
 
 
 def test_a_spec_that_says_too_little(folder: Path) -> None:

@@ -104,6 +104,9 @@ def test_both_clients_answer_the_same(server: TorchServe, h264_video: bytes, tmp
         assert (answers[0].sampling.num_clips, answers[0].sampling.num_crops) == (2, 3)
         # The same labels as the plain wire format gives.
         assert http.answer(path, model="x3d_xs", options={"top_k": 5}) == http.classify(path, model="x3d_xs").as_dict()
+        embeddings = [client.embed(path, model="x3d_xs", num_clips=2) for client in (http, grpc)]
+        assert embeddings[0].vector == embeddings[1].vector
+        assert (embeddings[0].length, len(embeddings[0].clips)) == (2048, 2)
         timelines = [client.timeline(path, model="x3d_xs", stride_sec=0.25) for client in (http, grpc)]
     assert timelines[0].segments == timelines[1].segments
     assert timelines[0].windows == timelines[1].windows
@@ -263,6 +266,8 @@ def test_predict_and_models_as_commands(server: TorchServe, h264_video: bytes, t
     assert stdin["answer"] == good["answer"]
     assert len(good["answer"]) == 5
     assert bad["error"]["type"] == "UnsupportedVideo"
+    embedded = run_module("scripts.predict", "-", "--model", "x3d_xs", "--embedding", *where, stdin=h264_video)
+    assert json.loads(embedded.stdout)["answer"]["length"] == 2048
     listed = run_module("scripts.models", "list", "--json", *where)
     assert "x3d_xs" in {entry["name"] for entry in json.loads(listed.stdout)}
 

@@ -201,6 +201,29 @@ def test_formats(api: Api, h264_video: bytes, expected: Any) -> None:
     assert video["frames_decoded"] > 0
 
 
+def test_an_embedding_in_every_form(api: Api, rpc: Grpc, h264_video: bytes) -> None:
+    embedding = api.scores(h264_video, output="embedding")
+    assert list(embedding) == ["embedding", "length"]
+    assert embedding["length"] == len(embedding["embedding"]) == 2048
+    assert all(isinstance(number, float) for number in embedding["embedding"])
+    headers = {"X-Output": "embedding"}
+    assert api.post(data=h264_video, headers=headers).json() == embedding
+    assert api.post(files={"data": h264_video}, data={"output": "embedding"}).json() == embedding
+    assert api.post(f"/models/{MODEL}/invoke?output=embedding", data=h264_video).json() == embedding
+    body = {"instances": [_base64(h264_video)], "parameters": {"output": "embedding"}}
+    assert api.post(f"/v1/models/{MODEL}:predict", json=body).json() == {"predictions": [embedding]}
+    tensor = {"name": "data", "datatype": "BYTES", "shape": [1], "data": [_base64(h264_video)]}
+    answer = api.post(f"/v2/models/{MODEL}/infer", json={"inputs": [tensor], "parameters": {"output": "embedding"}})
+    assert json.loads(answer.json()["outputs"][0]["data"][0]) == embedding
+    assert rpc.predict(data=h264_video, output=b"embedding") == embedding
+    assert api.post(data=h264_video, headers={"X-Output": "features"}).json()["message"].startswith("output must be")
+    lines = api.post(data=h264_video, headers={**headers, "Accept": "application/x-ndjson", "X-Stride-Sec": "0.2"})
+    events = [json.loads(line) for line in lines.text.splitlines()]
+    assert [event["event"] for event in events] == ["start", "window", "window", "window", "end"]
+    assert events[1]["embedding"] == embedding["embedding"]
+    assert events[-1]["length"] == 2048
+
+
 def test_timeline(api: Api) -> None:
     video = make_video(VideoPlan(num_frames=150, width=64, height=64))
     full = api.scores(video, stride_sec=0.8, top_k=1)

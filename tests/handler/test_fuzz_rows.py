@@ -46,7 +46,9 @@ class FuzzClassifier(FakeClassifier):
         count = min(planned_windows(request.options.sampling), 20)
         logits = np.full((request.options.sampling.num_crops, len(LABELS)), 1.0, dtype=np.float32)
         logits[:, len(request.payload) % len(LABELS)] = 3.0
-        windows = tuple(WindowScores(Window(float(index), index + 1.0), logits) for index in range(count))
+        windows = tuple(
+            WindowScores(Window(float(index), index + 1.0), logits, features=logits) for index in range(count)
+        )
         return VideoScores(windows, REPORT, inference_ms=5.0, total_ms=10.0)
 
 
@@ -63,6 +65,7 @@ _values: dict[str, st.SearchStrategy[Any]] = {
     "stride_sec": st.floats(0.1, 9),
     "average": st.sampled_from(["prob", "score"]),
     "format": st.sampled_from(["dict", "list", "full"]),
+    "output": st.sampled_from(["scores", "embedding"]),
     "threshold": st.floats(0, 1),
 }
 _options = st.fixed_dictionaries({}, optional=_values)

@@ -88,7 +88,8 @@ class FakeClassifier:
         logits = np.array([[float(number), 1.0, 0.0]], dtype=np.float32)
         if kind == "crash":
             logits = np.array([[0.0, 0.0, 0.0, 9.0]], dtype=np.float32)  # a class that has no label
-        return VideoScores((WindowScores(Window(0.0, 1.6), logits),), REPORT, inference_ms=5.0, total_ms=10.0)
+        window = WindowScores(Window(0.0, 1.6), logits, features=logits)
+        return VideoScores((window,), REPORT, inference_ms=5.0, total_ms=10.0)
 
 
 def rows(*payloads: str, **headers: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

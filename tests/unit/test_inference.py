@@ -19,10 +19,11 @@ from handlers.decode.threads import ThreadDecodeService
 from handlers.errors import InternalError
 from handlers.inference import create_inference
 from handlers.limits import Limits
+from handlers.model.outputs import Outputs
 from handlers.model.runtimes import Logits, Turn
 from handlers.neighbours import Activity, Neighbours
 from handlers.pending import PendingVideo
-from handlers.request.options import RequestOptions, VideoRequest
+from handlers.request.options import Output, RequestOptions, VideoRequest
 from handlers.specs import get_spec
 from handlers.video.sampling import Sampling
 from handlers.video.transforms import Pathways
@@ -42,6 +43,7 @@ class Marker:
 
     kind: Literal["streamed"] = "streamed"
     streams = STREAMS
+    features_length: int | None = 2
 
     def __init__(self, *, seconds: float = 0.01, fail_at: int | None = None) -> None:
         self._pool = ThreadPoolExecutor(max_workers=STREAMS + 1)
@@ -52,14 +54,17 @@ class Marker:
         self.alone: list[bool] = []
         self.turns: list[bool] = []
 
-    def submit(self, pathways: Pathways, *, alone: bool, turn: Turn | None = None) -> Future[Logits]:
+    def submit(
+        self, pathways: Pathways, *, alone: bool, turn: Turn | None = None, features: bool = False
+    ) -> Future[Outputs]:
         self.alone.append(alone)
         self.turns.append(turn is not None)
-        return self._pool.submit(self._work, pathways[0], len(self.alone), turn or nullcontext)
+        return self._pool.submit(self._work, pathways[0], len(self.alone), turn or nullcontext, features)
 
-    def _work(self, view: np.ndarray, number: int, turn: Turn) -> Logits:
+    def _work(self, view: np.ndarray, number: int, turn: Turn, features: bool) -> Outputs:
         with turn():
-            return self._compute(view, number)
+            logits = self._compute(view, number)
+            return Outputs(logits, logits + 1 if features else None)
 
     def _compute(self, view: np.ndarray, number: int) -> Logits:
         with self._lock:
@@ -88,13 +93,20 @@ class BatchMarker:
 
     kind: Literal["batched"] = "batched"
     max_batch = 4
+    features_length: int | None = 2
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
+        self.with_features: list[bool] = []
 
     def logits(self, pathways: Pathways) -> Logits:
+        return self.outputs(pathways, features=False).logits
+
+    def outputs(self, pathways: Pathways, *, features: bool) -> Outputs:
         self.sizes.append(len(pathways[0]))
-        return np.concatenate([mark(view) for view in pathways[0]])
+        self.with_features.append(features)
+        logits = np.concatenate([mark(view) for view in pathways[0]])
+        return Outputs(logits, logits + 1 if features else None)
 
     def describe(self) -> dict[str, object]:
         return {}
@@ -124,8 +136,8 @@ def marker() -> Iterator[Marker]:
     marker.close()
 
 
-def begin(decoder: DecodeService, payload: bytes, sampling: Sampling) -> PendingVideo:
-    request = VideoRequest(payload, RequestOptions(sampling=sampling))
+def begin(decoder: DecodeService, payload: bytes, sampling: Sampling, *, output: Output = "scores") -> PendingVideo:
+    request = VideoRequest(payload, RequestOptions(sampling=sampling, output=output))
     return PendingVideo(request, decoder.submit(payload, sampling), time.perf_counter())
 
 
@@ -142,6 +154,23 @@ def scores(video: PendingVideo) -> np.ndarray:
 
 
 MANY = Sampling(num_clips=5, num_crops=3)
+
+
+def test_those_with_and_without_features_share_batches(
+    decoder: DecodeService, marker: Marker, h264_video: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handlers.inference._FILL_SEC", 60.0)
+    monkeypatch.setattr(BatchMarker, "max_batch", 100)
+    for runtime in (marker, batched := BatchMarker()):
+        plain = begin(decoder, h264_video, Sampling(num_clips=2))
+        embedded = begin(decoder, h264_video, Sampling(num_clips=2, num_crops=3), output="embedding")
+        create_inference(runtime, decoder, pack).run([plain, embedded])
+        assert all(window.features is None for window in plain.scores.values())
+        for window in embedded.scores.values():
+            assert window.features is not None
+            np.testing.assert_array_equal(window.features, window.logits + 1)
+            assert window.features.shape == (3, 2)
+    assert (batched.sizes, batched.with_features) == ([8], [True])
 
 
 def test_streams_and_batches_answer_the_same(decoder: DecodeService, marker: Marker, h264_video: bytes) -> None:

@@ -130,11 +130,11 @@ def test_many_windows_come_out_in_order(classifier: VideoClassifier, h264_video:
 def test_a_model_that_fails_is_the_servers_fault_and_the_next_batch_works(
     classifier: VideoClassifier, h264_video: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_: object) -> None:
+    def fail(_: object, *, features: bool) -> None:
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(classifier._runtime, "logits", fail)
+        patch.setattr(classifier._runtime, "outputs", fail)
         results = classifier.classify([_request(h264_video), _request(b"no video")])
     assert isinstance(results[0], InternalError)
     assert "out of memory" not in results[0].message

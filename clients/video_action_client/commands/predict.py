@@ -33,6 +33,7 @@ examples:
   {prog} holidays/ --model x3d_s --num-clips 10 --num-crops 3
   {prog} match.mp4 --timeline --stride-sec 0.5
   {prog} lecture.mp4 --stream --stride-sec 10
+  {prog} clip.mp4 --embedding | jq .answer.length
   {prog} *.mp4 --json | jq -r '.video + ": " + (.answer | keys_unsorted[0])'
   ffmpeg -i rtsp://camera -t 4 -f matroska - | {prog} -
 
@@ -60,10 +61,13 @@ def main(
         parser.error("- may be given once: standard input can be read only once")
     if options.stride_sec is None and (options.timeline or (options.stream and options.num_clips is None)):
         options.stride_sec = DEFAULT_STRIDE_SEC
-    if options.format is not None:
+    options.output = "embedding" if options.embedding else None
+    if options.format is not None or options.embedding:
         options.json = True
     if options.stride_sec is not None and options.num_clips is not None:
         parser.error("--stride-sec and --timeline exclude --num-clips")
+    if options.stream and options.embedding:
+        parser.error("--stream prints labels as they come; leave it out with --embedding")
     if options.stream and options.grpc:
         parser.error("--stream works over HTTP alone; leave --grpc out")
     if options.stream and options.format not in (None, "full"):
@@ -130,6 +134,11 @@ def make_parser(prog: str, defaults: Defaults | None) -> argparse.ArgumentParser
         help='one line per video: {"video", "answer"} or {"video", "error"}; with --stream one for each event',
     )
     output.add_argument("--format", choices=("dict", "list", "full"), help="the answer's form in JSON; implies --json")
+    output.add_argument(
+        "--embedding",
+        action="store_true",
+        help="instead of labels the features that go into the model's last layer, and their length; implies --json",
+    )
     output.add_argument("--jobs", type=int, default=1, metavar="N", help="videos sent at the same time; default 1")
     add_connection_arguments(parser, defaults)
     return parser
@@ -211,7 +220,7 @@ def ask(client: Client, video: Path | str, model: str, options: argparse.Namespa
     if isinstance(client, VideoClient) and (options.stream or (options.stride_sec is not None and not options.json)):
         return streamed(client, content, str(video), model, options)
     names = ("top_k", "start_sec", "end_sec", "num_clips", "num_crops", "stride_sec", "average", "format", "threshold")
-    wanted = {name: getattr(options, name) for name in names}
+    wanted = {name: getattr(options, name) for name in (*names, "output")}
     if not options.json:
         wanted["format"] = "full"
     answer = client.answer(content, model=model, version=options.version, options=wanted)

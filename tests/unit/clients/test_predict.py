@@ -252,6 +252,17 @@ def test_models_that_wait_for_workers_say_how_many_there_are(
     assert capsys.readouterr().out == 'Workers scaled to 1 for model "m" version 1.0\n'
 
 
+def test_an_embedding_is_json(serving: FakeServer, clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [str(clips / "b.mp4"), "--model", "m", "--embedding", "--timeline"]
+    assert run(serving, *arguments) == 0
+    assert set(json.loads(capsys.readouterr().out)) == {"video", "answer"}
+    headers = serving.asked[0].headers
+    assert (headers["x-output"], headers["x-stride-sec"]) == ("embedding", "1.0")
+    with pytest.raises(SystemExit):
+        run(serving, *arguments, "--stream")
+    assert "leave it out with --embedding" in capsys.readouterr().err
+
+
 def test_models_changes_say_what_torchserve_said(serving: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
     server = ["--url", serving.url, "--management-url", serving.url, "--token", "t"]
     serving.answer = lambda asked: (200, {"status": f"{asked.method} {asked.path}"})

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from handlers.request.answer import VideoScores, WindowScores, render
-from handlers.request.options import RequestOptions
+from handlers.request.options import Output, RequestOptions
 from handlers.specs import get_spec
 from handlers.video.sampling import Sampling, VideoReport, Window
-from video_action_client import ModelInfo, Prediction, Segment, Timeline
+from video_action_client import Embedding, ModelInfo, Prediction, Segment, Timeline
 from video_action_client.errors import InvalidAnswer
 from video_action_client.text import RANDOM_WEIGHTS, prediction_lines, timeline_lines
 
 
-def rendered(sampling: Sampling) -> Any:
+def rendered(sampling: Sampling, *, output: Output = "scores") -> Any:
     """What the server's own code answers, through JSON."""
     report = VideoReport(
         duration_sec=None,
@@ -32,10 +32,11 @@ def rendered(sampling: Sampling) -> Any:
     )
     logits = [[[2.0, 1.0, 0.0]], [[0.0, 1.0, 3.0]]]
     windows = tuple(
-        WindowScores(Window(float(start), start + 1.6), np.array(each, np.float32)) for start, each in enumerate(logits)
+        WindowScores(Window(float(start), start + 1.6), np.array(each, np.float32), features=np.array(each, np.float32))
+        for start, each in enumerate(logits)
     )
     scores = VideoScores(windows, report, inference_ms=3.0, total_ms=6.0)
-    options = RequestOptions(top_k=2, sampling=sampling, format="full")
+    options = RequestOptions(top_k=2, sampling=sampling, format="full", output=output)
     answer = render(scores, options, ["a", "b", "c"], model="m", version="2.0", spec=get_spec("x3d_xs"))
     return json.loads(json.dumps(answer))
 
@@ -55,6 +56,23 @@ def test_reads_what_the_server_renders() -> None:
     assert prediction.sampling.clip_duration_sec == 1.6
     assert prediction.timing.total_ms == 6.0
     assert prediction.answer == answer
+
+
+@pytest.mark.parametrize("sampling", [Sampling(num_clips=2), Sampling(stride_sec=1.0)])
+def test_reads_an_embedding_that_the_server_renders(sampling: Sampling) -> None:
+    answer = rendered(sampling, output="embedding")
+    embedding = Embedding.from_json(answer)
+    assert embedding.length == len(embedding.vector) == 3
+    assert embedding.vector == (1.0, 1.0, 1.5)
+    assert [(clip.start_sec, clip.vector) for clip in embedding.clips] == [
+        (0.0, (2.0, 1.0, 0.0)),
+        (1.0, (0.0, 1.0, 3.0)),
+    ]
+    assert embedding.answer == answer
+    with pytest.raises(InvalidAnswer, match="an embedding of 3 numbers, its length is said to be 4"):
+        Embedding.from_json({**answer, "length": 4})
+    with pytest.raises(InvalidAnswer, match="'embedding' is missing"):
+        Embedding.from_json(rendered(sampling))
 
 
 def test_reads_a_timeline_that_the_server_renders() -> None:

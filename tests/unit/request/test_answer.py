@@ -82,6 +82,29 @@ def test_sigmoid_of_extreme_logits_is_finite() -> None:
     assert aggregate(extreme, "prob").tolist() == [0.0, 0.5, 1.0]
 
 
+def test_an_embedding_is_the_mean_of_all_views() -> None:
+    plain = scores([[0.0, 1.0, 2.0]], [[4.0, 0.0, -1.0]])
+    features = np.array([[[0.1, 1.0]], [[0.3, 2.0]]], np.float32)
+    windows = tuple(replace(each, features=of) for each, of in zip(plain.windows, features, strict=True))
+    embedded = replace(plain, windows=windows)
+    assert answer(embedded, output="embedding") == {"embedding": [0.2, 1.5], "length": 2}
+    assert answer(embedded, output="embedding", format="list") == [{"embedding": [0.2, 1.5], "length": 2}]
+    full = answer(embedded, output="embedding", format="full")
+    assert "predictions" not in full
+    assert (full["embedding"], full["length"]) == ([0.2, 1.5], 2)
+    assert [clip["embedding"] for clip in full["clips"]] == [[0.1, 1.0], [0.3, 2.0]]
+    timeline = answer(embedded, output="embedding", format="full", stride_sec=1.0)
+    assert timeline["timeline"][1] == {"start_sec": 1.0, "end_sec": 3.6, "embedding": [0.3, 2.0], "length": 2}
+    assert "segments" not in timeline
+
+
+@pytest.mark.parametrize("features", [None, np.array([[np.nan, 1.0]], np.float32)])
+def test_no_embedding_is_made_up(features: Any) -> None:
+    plain = scores([[0.0, 1.0, 2.0]])
+    with pytest.raises(InternalError):
+        answer(replace(plain, windows=(replace(plain.windows[0], features=features),)), output="embedding")
+
+
 def test_labels_below_the_threshold_are_left_out() -> None:
     several = replace(scores([[3.0, -3.0, 1.0]], [[-3.0, -3.0, -3.0]], [[3.0, -3.0, 1.0]]), activation="sigmoid")
     found = answer(several, threshold=0.5, format="full", stride_sec=1.0, top_k=3)

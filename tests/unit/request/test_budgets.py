@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from multiprocessing.connection import wait as wait_for
 from typing import Literal
 
@@ -17,10 +18,11 @@ from handlers.decode.service import DecodeJob, Delivery, Wakeup
 from handlers.errors import InvalidOption, RequestTimeout
 from handlers.limits import Limits
 from handlers.model.archive_info import ArchiveInfo, WeightsInfo
+from handlers.model.outputs import Outputs
 from handlers.model.runtimes import Logits, Turn
 from handlers.pipeline import VideoClassifier
 from handlers.request.answer import VideoScores
-from handlers.request.budgets import Budget, planned_views
+from handlers.request.budgets import Budget, Demand, planned_views
 from handlers.request.options import RequestOptions, VideoRequest
 from handlers.specs import get_spec
 from handlers.video.sampling import Sampling, VideoReport, Window, WindowViews
@@ -100,10 +102,13 @@ class Streamed:
 
     kind: Literal["streamed"] = "streamed"
     streams = 2
+    features_length: int | None = None
 
-    def submit(self, pathways: Pathways, *, alone: bool, turn: Turn | None = None) -> Future[Logits]:
-        done: Future[Logits] = Future()
-        done.set_result(self.logits(pathways))
+    def submit(
+        self, pathways: Pathways, *, alone: bool, turn: Turn | None = None, features: bool = False
+    ) -> Future[Outputs]:
+        done: Future[Outputs] = Future()
+        done.set_result(Outputs(self.logits(pathways)))
         return done
 
     def logits(self, pathways: Pathways) -> Logits:
@@ -118,7 +123,14 @@ class Streamed:
 class Batched:
     kind: Literal["batched"] = "batched"
     max_batch = 4
-    logits, describe, close = Streamed.logits, Streamed.describe, Streamed.close
+    features_length: int | None = None
+    describe, close = Streamed.describe, Streamed.close
+
+    def logits(self, pathways: Pathways) -> Logits:
+        return Streamed().logits(pathways)
+
+    def outputs(self, pathways: Pathways, *, features: bool) -> Outputs:
+        return Outputs(self.logits(pathways))
 
 
 Make = Callable[..., tuple[VideoClassifier, ScriptedDecoder]]
@@ -234,6 +246,12 @@ def test_predictions_are_counted_where_the_answer_holds_each_window(make: Make, 
     found = run(classifier, (budget(max_predictions=11), long), (budget(max_predictions=11), short))
     assert found == [["InvalidOption"], OK]
     assert run(classifier, (budget(max_predictions=12), long)) == [OK]
+
+
+def test_an_embedding_counts_as_many_predictions() -> None:
+    options = RequestOptions(output="embedding", format="full", top_k=400)
+    assert Demand(options, 3).predictions == 3 * 128
+    assert Demand(replace(options, format="dict"), 3).predictions == 128
 
 
 def test_those_who_ask_for_few_views_are_decoded_first(make: Make) -> None:

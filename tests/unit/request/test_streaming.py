@@ -69,6 +69,20 @@ def options(*, stride_sec: float | None = 1.0) -> RequestOptions:
     return RequestOptions(top_k=2, sampling=Sampling(stride_sec=stride_sec), format="full", stream=True)
 
 
+def test_lines_of_embeddings() -> None:
+    whole = scores([0, 1, 1])
+    whole = replace(whole, windows=tuple(replace(each, features=each.logits) for each in whole.windows))
+    sent = Sent(replace(options(), output="embedding"))
+    sent.take(sent.answer.end(whole).body)
+    full = render(whole, sent.options, LABELS, model="m", version="2.0", spec=SPEC)
+    assert isinstance(full, dict)
+    assert [{k: v for k, v in line.items() if k != "index"} for line in sent.of("window")] == full["timeline"]
+    assert sent.of("segment") == []
+    (end,) = sent.of("end")
+    assert (end["embedding"], end["length"]) == (full["embedding"], 3)
+    assert "predictions" not in end
+
+
 @given(tops=st.lists(st.integers(0, 2), min_size=1, max_size=12), data=st.data())
 @pytest.mark.parametrize("stride_sec", [1.0, None])
 def test_the_lines_hold_the_full_answer(tops: list[int], stride_sec: float | None, data: st.DataObject) -> None:
