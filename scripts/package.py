@@ -22,6 +22,8 @@ examples:
       your own fine-tuned model: a pytorchvideo, MMAction2 (X3D) or PySlowFast file; any number of classes
   python -m scripts.package my_model.yaml --checkpoint best.pth --labels my_labels.txt
       a spec of your own: a network that is known here with other preprocessing or a sigmoid (docs/your-own-model.md)
+  python -m scripts.package path/to/hf_model_folder --name mine
+      a Hugging Face VideoMAE, TimeSformer, ViViT or V-JEPA 2 classifier (pip install -r requirements/huggingface.txt)
   python -m scripts.package slowfast_r50 --version 2.0 --runtime eager --precision bfloat16
   python -m scripts.package x3d_s --version 2.0 --file x3d_s-2.0.mar
       another version beside model_store/x3d_s.mar, to be registered while the first one serves
@@ -44,7 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "spec",
         metavar="SPEC",
-        help="the model: architecture and preprocessing (listed below), or a spec file of yours, my_model.yaml",
+        help="the model: architecture and preprocessing (listed below), a spec file of yours, my_model.yaml, or the "
+        "folder of a Hugging Face model",
     )
     weights = parser.add_mutually_exclusive_group()
     weights.add_argument(

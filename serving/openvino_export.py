@@ -19,20 +19,26 @@ def openvino_installed() -> bool:
 
 
 def example_inputs(spec: ModelSpec, *, batch: int = 1) -> list[torch.Tensor]:
-    """Zeros in the shape of the model's pathways, (N, 3, T, H, W); for SlowFast slow, then fast."""
+    """Zeros in the shape of the model's pathways, in the spec's layout; for SlowFast slow, then fast."""
     lengths = [spec.num_frames] if spec.alpha is None else [spec.num_frames // spec.alpha, spec.num_frames]
-    return [torch.zeros(batch, 3, length, spec.crop_size, spec.crop_size) for length in lengths]
+    size = (spec.crop_size, spec.crop_size)
+    if spec.layout == "NT3SS":
+        return [torch.zeros(batch, length, 3, *size) for length in lengths]
+    return [torch.zeros(batch, 3, length, *size) for length in lengths]
 
 
-def convert(model: nn.Module, spec: ModelSpec, target: Path) -> None:
-    """Writes `target` (.xml) and the .bin beside it: inputs in pathway order, outputs logits and features."""
+def convert(model: nn.Module, spec: ModelSpec, target: Path, *, classifier: str | None = None) -> None:
+    """Writes `target` (.xml) and the .bin beside it: inputs in pathway order, outputs logits and features.
+
+    `classifier` is the name of the model's last layer, where it is not the spec's.
+    """
     import openvino  # optional: packaging works without it
 
     inputs = example_inputs(spec, batch=2)  # a length of 1 would become a constant, whatever is said about it
     batch = torch.export.Dim("batch")
     with torch.no_grad():
         program = torch.export.export(
-            WithFeatures(model, spec.classifier).eval(),
+            WithFeatures(model, classifier or spec.classifier).eval(),
             tuple(inputs),
             dynamic_shapes={"pathways": tuple({0: batch} for _ in inputs)},
         )

@@ -28,6 +28,7 @@ from handlers.specs import ModelSpec
 from serving.build_archive import build_archive, entry_file
 from serving.download import sha256_of
 from serving.graph import import_graph
+from serving.huggingface import folder_labels, import_folder, licence_note
 from serving.openvino_export import convert, openvino_installed
 from serving.package_options import PRECISIONS, RUNTIMES, PackageOptions, checked_target, settings_text, with_settings
 from serving.settings import check_runtime
@@ -63,7 +64,7 @@ def package(options: PackageOptions) -> Packaged:
     given_labels = None if options.labels is None else read_labels(options.labels)
     graph = graph_file(options.spec, spec)
     if graph is not None:
-        return _package_graph(options, spec, graph, given_labels, target)
+        return _package_graph(options, spec, graph, given_labels, target, name)
     source = _weights(options, spec, None if given_labels is None else len(given_labels))
     labels = given_labels or _default_labels(spec, source.num_classes)
     origin = options.labels.name if options.labels else f"the label set of {spec.name}"
@@ -81,20 +82,22 @@ def package(options: PackageOptions) -> Packaged:
 
 
 def _package_graph(
-    options: PackageOptions, spec: ModelSpec, graph: Path, labels: tuple[str, ...] | None, target: Path
+    options: PackageOptions, spec: ModelSpec, graph: Path, labels: tuple[str, ...] | None, target: Path, name: str
 ) -> Packaged:
     """The archive of an architecture that is not known here: its graph is all that a worker needs."""
     if options.checkpoint is not None or options.weights != "published":
         raise InvalidConfig(f"{spec.name} is a graph, which holds its weights: give neither --checkpoint nor --weights")
     if options.runtime not in ("auto", "openvino"):
         raise RuntimeUnavailable(f"{spec.name} is a graph for OpenVINO; the runtime {options.runtime} cannot run it")
+    is_folder = graph.is_dir()
+    if labels is None and is_folder:
+        labels = folder_labels(graph)
     if labels is None:
         raise InvalidLabels(f"{spec.name} is a model of yours: give its labels, --labels FILE")
-    name = target.stem
     with tempfile.TemporaryDirectory(prefix="package-") as folder:
         stage, config = Path(folder) / "stage", Path(folder) / CONFIG_FILE
         stage.mkdir()
-        source = import_graph(graph, spec, stage / OPENVINO_FILE)
+        source = (import_folder if is_folder else import_graph)(graph, spec, stage / OPENVINO_FILE)
         if source.num_classes != spec.num_classes:
             raise InvalidConfig(f"{graph.name} answers {source.num_classes} classes, the spec says {spec.num_classes}")
         check_label_count(labels, source.num_classes, origin=options.labels.name if options.labels else name)
@@ -113,7 +116,8 @@ def _package_graph(
         write_own_spec(stage, spec)
         config.write_text(settings_text(replace(options, runtime="openvino"), info, spec), encoding="utf-8")
         build_archive(stage, config, entry_file(spec.pathways), target, name=name, version=options.version)
-    return Packaged(path=target, info=info)
+    note = licence_note(graph) if is_folder else None
+    return Packaged(path=target, info=info, notes=() if note is None else (note,))
 
 
 def summary(packaged: Packaged) -> str:

@@ -1,7 +1,7 @@
 """A user's spec file, `my_model.yaml` -> a ModelSpec: the architecture of a model that is known, and what differs.
 
 Or an architecture of one's own as an OpenVINO IR: `architecture: graph`, `graph: model.xml` (a path from the file's
-folder), and every field of _GRAPH_NEEDS.
+folder), and every field of _GRAPH_NEEDS. Or a Hugging Face model: `graph: folder`, and what shall differ from it.
 
 architecture: x3d_xs        # a spec's name: its network, and every field that the file does not name
 name: gestures              # default: the file's name
@@ -11,6 +11,7 @@ activation: sigmoid
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -32,7 +33,7 @@ from handlers.specs import (
     Weights,
     get_spec,
 )
-from handlers.specs.model_spec import ChannelOrder, Layout, ResizeArithmetic
+from handlers.specs.model_spec import ChannelOrder, CropRounding, Layout, ResizeArithmetic
 
 SUFFIXES = (".yaml", ".yml")
 
@@ -40,6 +41,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "temporal": get_args(Temporal),
         "resize_as": get_args(ResizeArithmetic),
+        "crop_rounding": get_args(CropRounding),
         "channel_order": get_args(ChannelOrder),
         "layout": get_args(Layout),
         "activation": get_args(Activation),
@@ -54,9 +56,16 @@ _MOST = 100_000
 
 
 def resolve_spec(given: str) -> tuple[ModelSpec, bool]:
-    """The spec of that name, or of that file; and whether it is the user's own. Raises UnknownSpec or InvalidConfig."""
+    """The spec of that name, file or Hugging Face folder; and whether it is the user's own.
+
+    Raises UnknownSpec or InvalidConfig.
+    """
     if given.endswith(SUFFIXES):
         return read_spec_file(Path(given)), True
+    if given not in SPECS and Path(given).is_dir():
+        return _folder_spec(Path(given)), True
+    if os.sep in given:
+        raise InvalidConfig(f"there is no folder {given}; a spec is a name, a file .yaml or a Hugging Face folder")
     return get_spec(given), False
 
 
@@ -93,17 +102,23 @@ def read_spec_file(path: Path) -> ModelSpec:
 
 
 def graph_file(spec_file: str, spec: ModelSpec) -> Path | None:
-    """Where the graph of a spec that came from that file is; None for a network that is known here."""
+    """Where the graph (or the folder) of a spec that came from there is; None for a network that is known here."""
     if not isinstance(spec.architecture, GraphArchitecture):
         return None
-    return Path(spec_file).parent / spec.architecture.file
+    given = Path(spec_file)
+    return given if given.is_dir() else given.parent / spec.architecture.file
 
 
 def _graph_base(path: Path, content: dict[str, Any]) -> ModelSpec:
     """The spec of a graph before the file's own fields; takes `graph` out of the content."""
     file = content.pop("graph", None)
+    if isinstance(file, str) and (path.parent / file).is_dir():
+        return replace(_folder_spec(path.parent / file), architecture=GraphArchitecture(file=file))
     if not isinstance(file, str) or not file.endswith(".xml"):
-        raise InvalidConfig(f"{path.name}: architecture: graph needs `graph: model.xml`, an OpenVINO IR, got {file!r}")
+        raise InvalidConfig(
+            f"{path.name}: architecture: graph needs `graph: model.xml`, an OpenVINO IR, or a Hugging Face folder, "
+            f"got {file!r}"
+        )
     missing = [name for name in _GRAPH_NEEDS if name not in content]
     if missing:
         raise InvalidConfig(f"{path.name}: a graph's spec has to say {', '.join(missing)}")
@@ -122,6 +137,12 @@ def _graph_base(path: Path, content: dict[str, Any]) -> ModelSpec:
         weights=Weights(source="own"),
         preprocessing_source="own",
     )
+
+
+def _folder_spec(folder: Path) -> ModelSpec:
+    from serving.huggingface import folder_spec  # torch, and with it seconds, which other specs do without
+
+    return folder_spec(folder)
 
 
 def _checked(origin: str, name: str, value: Any) -> Any:

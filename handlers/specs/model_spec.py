@@ -12,6 +12,7 @@ The rows are in the modules beside this one. Sources, cited per spec by key:
                files again: 72.7 / 73.3 and 74.9 / 75.5. Parameters and FLOPs are the zoo's, same networks
     torchvision 0.29.1, `torchvision/models/video/*.py`: each weights' `transforms` and `meta` (frame rate, clip length,
                clips per video, accuracy, parameters, GFLOPs; file names end in their SHA-256's first digits)
+    huggingface transformers 5.23, the video processor of a folder's model (serving/huggingface.py)
     here       trained by this repository, `python -m scripts.train_camera_motion`
     own        a user's spec file (serving/spec_file.py)
 """
@@ -24,10 +25,11 @@ from typing import Literal
 
 Family = Literal["x3d", "slow", "slowfast", "c2d", "i3d", "csn", "r2plus1d", "mvit", "torchvision", "graph"]
 Head = Literal["pytorchvideo", "mmaction2", "pyslowfast", "torchvision", "graph"]
-Source = Literal["tutorial", "zoo", "hub", "pyslowfast", "mmaction2", "torchvision", "here", "own"]
+Source = Literal["tutorial", "zoo", "hub", "pyslowfast", "mmaction2", "torchvision", "huggingface", "here", "own"]
 
 Temporal = Literal["recipe", "fps_stride", "whole_video"]
 ResizeArithmetic = Literal["pytorchvideo", "torchvision"]
+CropRounding = Literal["round", "floor"]
 ChannelOrder = Literal["rgb", "bgr"]
 Layout = Literal["N3TSS", "NT3SS"]
 Activation = Literal["softmax", "sigmoid"]
@@ -128,9 +130,10 @@ class ModelSpec:
                      `clip_duration_sec` is then the length of a timeline's windows alone
 
     Which pixels. Frames are resized (bilinear) so that the short side has `short_side` pixels, or to `exact_size`
-    (height, width) whatever their shape; a square of `crop_size` pixels (S) is cut out. `antialias` averages over the
-    pixels that become one. `resize_as`: pytorchvideo resizes float32 pictures; torchvision resizes uint8 pictures, so
-    the resized pixels are whole numbers, and rounds the length of the long side in another way.
+    (height, width) whatever their shape; a square of `crop_size` pixels (S) is cut out. Where the middle lies between
+    two pixels, `crop_rounding` takes the even one (torchvision) or the first (Hugging Face). `antialias` averages over
+    the pixels that become one. `resize_as`: pytorchvideo resizes float32 pictures; torchvision resizes uint8 pictures,
+    so the resized pixels are whole numbers, and rounds the length of the long side in another way.
 
     Which numbers. Pixels are scaled to [0, 1], minus `mean`, divided by `std`, per channel in `channel_order`. Views
     are (N, 3, T, S, S), or (N, T, 3, S, S) with the layout NT3SS.
@@ -150,6 +153,7 @@ class ModelSpec:
     exact_size: tuple[int, int] | None = None
     antialias: bool = False
     resize_as: ResizeArithmetic = "pytorchvideo"
+    crop_rounding: CropRounding = "round"
     mean: Channels = (0.45, 0.45, 0.45)
     std: Channels = (0.225, 0.225, 0.225)
     channel_order: ChannelOrder = "rgb"
@@ -204,5 +208,5 @@ class ModelSpec:
     @property
     def follows_recipe(self) -> bool:
         """Whether PyTorchVideo's documented recipe, with this spec's numbers, is its preprocessing."""
-        arithmetic = (self.temporal, self.resize_as, self.exact_size, self.channel_order, self.layout)
-        return arithmetic == ("recipe", "pytorchvideo", None, "rgb", "N3TSS")
+        pixels = (self.resize_as, self.exact_size, self.crop_rounding, self.channel_order, self.layout)
+        return (self.temporal, *pixels) == ("recipe", "pytorchvideo", None, "round", "rgb", "N3TSS")

@@ -50,7 +50,7 @@ class AntialiasTransform:
         scaled = resized(spec, *shown)
         size = self._size = spec.crop_size
         self._norm = Normalisation.of(spec)
-        origins = crop_origins(*scaled, size, num_crops)
+        origins = crop_origins(spec, *scaled, num_crops)
         top, left = min(y for y, _ in origins), min(x for _, x in origins)
         self._crops = [(y - top, x - left) for y, x in origins]
         self._rows = _axis(shown[0], scaled[0], top, max(y for y, _ in origins) + size)

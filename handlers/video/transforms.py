@@ -90,11 +90,15 @@ def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
     return short_side, math.floor((float(width) / height) * short_side)
 
 
-def crop_origins(height: int, width: int, size: int, num_crops: int) -> list[tuple[int, int]]:
+def crop_origins(spec: ModelSpec, height: int, width: int, num_crops: int) -> list[tuple[int, int]]:
     """(top, left) of each crop in a scaled frame: CenterCrop for one, UniformCrop along the longer side for three.
 
-    The two round differently, as their originals do: torchvision's centre is `round`, pytorchvideo's is `ceil`.
+    They round differently, as their originals do: torchvision's centre is `round`, Hugging Face's is floored,
+    pytorchvideo's three are `ceil`.
     """
+    size = spec.crop_size
+    if num_crops == 1 and spec.crop_rounding == "floor":
+        return [((height - size) // 2, (width - size) // 2)]
     if num_crops == 1:
         return [(round((height - size) / 2.0), round((width - size) / 2.0))]
     top, left = math.ceil((height - size) / 2), math.ceil((width - size) / 2)
@@ -143,7 +147,7 @@ class FrameTransform:
         self._size = spec.crop_size
         self._regions = [
             self._region(shown, scaled, box, crops, orientation)
-            for box, crops in _boxes(crop_origins(*scaled, spec.crop_size, num_crops), spec.crop_size)
+            for box, crops in _boxes(crop_origins(spec, *scaled, num_crops), spec.crop_size)
         ]
 
     def _region(
