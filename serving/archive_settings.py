@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 
 from handlers.errors import InvalidConfig
-from handlers.model.archive_info import ARCHIVE_FILE, CONFIG_FILE, WEIGHTS_FILE, ArchiveInfo
+from handlers.model.archive_info import ARCHIVE_FILE, CONFIG_FILE, PROGRAM_FILE, WEIGHTS_FILE, ArchiveInfo
 from serving.settings import Settings, check_fixed, check_runtime, check_server_settings, edited, flattened
 
 MODEL_STORE = Path("model_store")
@@ -104,7 +104,7 @@ def _check(archive: Path, text: str, values: Settings, names: frozenset[str]) ->
     check_server_settings(yaml.safe_load(text))
     runtime = values.get("handler.runtime")
     check_runtime(runtime, values.get("handler.precision"))
-    if runtime in ("eager", "compile") and WEIGHTS_FILE not in names:
+    if runtime in ("eager", "compile") and not {WEIGHTS_FILE, PROGRAM_FILE} & names:
         raise InvalidConfig(
             f"handler.runtime: {runtime} needs weights for torch, and this archive holds an OpenVINO model alone; "
             f"package it again with --runtime {runtime}"

@@ -41,20 +41,31 @@ def import_graph(source: Path, spec: ModelSpec, target: Path) -> WeightsSource:
         model = core.read_model(source, weights)
     except RuntimeError as error:
         raise InvalidCheckpoint(f"{source.name} is not an OpenVINO IR that can be read") from error
+    num_classes = write_graph(source.name, model, spec, target)
+    info = WeightsInfo(kind="checkpoint", source=source.name, sha256=sha256_of(weights))
+    return WeightsSource(state_dict={}, head="graph", num_classes=num_classes, info=info)
+
+
+def write_graph(name: str, model: Any, spec: ModelSpec, target: Path) -> int:
+    """Writes an OpenVINO model for clips of the spec, checked by running it; the number of its classes.
+
+    Raises InvalidCheckpoint with one sentence that begins with the name.
+    """
+    import openvino
+
     if len(model.inputs) != 1 or not (len(model.outputs) == 1 or has_features(model)):
         raise InvalidCheckpoint(
-            f"{source.name} must have one input, the output of logits and, if it has a second one, one named features; "
+            f"{name} must have one input, the output of logits and, if it has a second one, one named features; "
             f"got {len(model.inputs)} inputs and {len(model.outputs)} outputs"
         )
     shape = input_shape(spec)
-    _open_batch(source.name, model, shape, spec)
-    num_classes = _checked_output(source.name, core, model, shape)
+    _open_batch(name, model, shape, spec)
+    num_classes = _checked_output(name, openvino.Core(), model, shape)
     model.input().get_tensor().set_names({"clip"})
     model.output(0).get_tensor().set_names({"logits"})
     target.parent.mkdir(parents=True, exist_ok=True)
     openvino.save_model(model, target, compress_to_fp16=False)
-    info = WeightsInfo(kind="checkpoint", source=source.name, sha256=sha256_of(weights))
-    return WeightsSource(state_dict={}, head="graph", num_classes=num_classes, info=info)
+    return num_classes
 
 
 def _open_batch(name: str, model: Any, shape: list[int], spec: ModelSpec) -> None:

@@ -29,6 +29,7 @@ from serving.build_archive import build_archive, entry_file
 from serving.download import sha256_of
 from serving.graph import import_graph
 from serving.huggingface import folder_labels, import_folder, licence_note
+from serving.import_program import import_program
 from serving.openvino_export import convert, openvino_installed
 from serving.package_options import PRECISIONS, RUNTIMES, PackageOptions, checked_target, settings_text, with_settings
 from serving.settings import check_runtime
@@ -87,7 +88,8 @@ def _package_graph(
     """The archive of an architecture that is not known here: its graph is all that a worker needs."""
     if options.checkpoint is not None or options.weights != "published":
         raise InvalidConfig(f"{spec.name} is a graph, which holds its weights: give neither --checkpoint nor --weights")
-    if options.runtime not in ("auto", "openvino"):
+    is_program = graph.suffix == ".pt2"
+    if options.runtime not in ("auto", "openvino") and not is_program:
         raise RuntimeUnavailable(f"{spec.name} is a graph for OpenVINO; the runtime {options.runtime} cannot run it")
     is_folder = graph.is_dir()
     if labels is None and is_folder:
@@ -97,7 +99,7 @@ def _package_graph(
     with tempfile.TemporaryDirectory(prefix="package-") as folder:
         stage, config = Path(folder) / "stage", Path(folder) / CONFIG_FILE
         stage.mkdir()
-        source = (import_folder if is_folder else import_graph)(graph, spec, stage / OPENVINO_FILE)
+        options, source = _import_network(options, spec, graph, stage)
         if source.num_classes != spec.num_classes:
             raise InvalidConfig(f"{graph.name} answers {source.num_classes} classes, the spec says {spec.num_classes}")
         check_label_count(labels, source.num_classes, origin=options.labels.name if options.labels else name)
@@ -109,15 +111,36 @@ def _package_graph(
             head=source.head,
             weights=source.info,
             package_version=__version__,
-            openvino=OpenVinoInfo(model=OPENVINO_FILE, weights_sha256=source.info.sha256),
+            openvino=(
+                OpenVinoInfo(model=OPENVINO_FILE, weights_sha256=source.info.sha256)
+                if (stage / OPENVINO_FILE).is_file()
+                else None
+            ),
         )
         (stage / ARCHIVE_FILE).write_text(json.dumps(info.to_json(), indent=2) + "\n", encoding="utf-8")
         (stage / LABELS_FILE).write_text(index_to_name(labels), encoding="utf-8")
         write_own_spec(stage, spec)
-        config.write_text(settings_text(replace(options, runtime="openvino"), info, spec), encoding="utf-8")
+        config.write_text(settings_text(options, info, spec), encoding="utf-8")
         build_archive(stage, config, entry_file(spec.pathways), target, name=name, version=options.version)
     note = licence_note(graph) if is_folder else None
     return Packaged(path=target, info=info, notes=() if note is None else (note,))
+
+
+def _import_network(
+    options: PackageOptions, spec: ModelSpec, graph: Path, stage: Path
+) -> tuple[PackageOptions, WeightsSource]:
+    """Writes the network's forms into `stage`; the options with the runtime that they are for."""
+    if graph.suffix == ".pt2":
+        source = import_program(
+            graph,
+            spec,
+            stage,
+            for_torch=options.runtime != "openvino",
+            for_openvino=options.runtime in ("auto", "openvino") and openvino_installed(),
+        )
+        return options, source
+    source = (import_folder if graph.is_dir() else import_graph)(graph, spec, stage / OPENVINO_FILE)
+    return replace(options, runtime="openvino"), source
 
 
 def summary(packaged: Packaged) -> str:

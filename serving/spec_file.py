@@ -1,7 +1,8 @@
 """A user's spec file, `my_model.yaml` -> a ModelSpec: the architecture of a model that is known, and what differs.
 
-Or an architecture of one's own as an OpenVINO IR: `architecture: graph`, `graph: model.xml` (a path from the file's
-folder), and every field of _GRAPH_NEEDS. Or a Hugging Face model: `graph: folder`, and what shall differ from it.
+Or an architecture of one's own as an OpenVINO IR or a program of torch.export: `architecture: graph`, `graph:
+model.xml` or `model.pt2` (a path from the file's folder), and every field of _GRAPH_NEEDS. Or a Hugging Face model:
+`graph: folder`, and what shall differ from it.
 
 architecture: x3d_xs        # a spec's name: its network, and every field that the file does not name
 name: gestures              # default: the file's name
@@ -114,15 +115,15 @@ def _graph_base(path: Path, content: dict[str, Any]) -> ModelSpec:
     file = content.pop("graph", None)
     if isinstance(file, str) and (path.parent / file).is_dir():
         return replace(_folder_spec(path.parent / file), architecture=GraphArchitecture(file=file))
-    if not isinstance(file, str) or not file.endswith(".xml"):
+    if not isinstance(file, str) or not file.endswith((".xml", ".pt2")):
         raise InvalidConfig(
-            f"{path.name}: architecture: graph needs `graph: model.xml`, an OpenVINO IR, or a Hugging Face folder, "
-            f"got {file!r}"
+            f"{path.name}: architecture: graph needs `graph: model.xml`, an OpenVINO IR, `graph: model.pt2`, a program "
+            f"of torch.export, or a Hugging Face folder, got {file!r}"
         )
     missing = [name for name in _GRAPH_NEEDS if name not in content]
     if missing:
         raise InvalidConfig(f"{path.name}: a graph's spec has to say {', '.join(missing)}")
-    weights = (path.parent / file).with_suffix(".bin")
+    weights = (path.parent / file).with_suffix(".bin" if file.endswith(".xml") else ".pt2")
     params_m = weights.stat().st_size / 4e6 if weights.is_file() else 0.0
     return ModelSpec(
         name="graph",

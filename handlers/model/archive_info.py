@@ -20,6 +20,8 @@ ARCHIVE_FORMAT = 1
 
 ARCHIVE_FILE = "archive.json"
 WEIGHTS_FILE = "weights.safetensors"
+PROGRAM_FILE = "program.pt2"
+"""A network of the user's own for torch, as torch.export.save writes it; cleaned by serving/exported_program.py."""
 LABELS_FILE = "index_to_name.json"
 CONFIG_FILE = "model-config.yaml"
 OPENVINO_FILE = "openvino/model.xml"

@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 from handlers.config import HandlerConfig
 from handlers.cpu import cores
 from handlers.errors import InvalidConfig, RuntimeUnavailable
-from handlers.model.archive_info import WEIGHTS_FILE, ArchiveInfo, read_config
+from handlers.model.archive_info import PROGRAM_FILE, WEIGHTS_FILE, ArchiveInfo, read_config
 from handlers.model.openvino_runtime import OpenVinoRuntime, import_openvino
 from handlers.model.outputs import Outputs
 from handlers.specs import ModelSpec
@@ -80,7 +80,7 @@ def create_runtime(
     name = _choose(config, archive, device)
     if name == "openvino":
         return OpenVinoRuntime(model_dir, archive, precision=config.precision, threads=threads, device=device)
-    if not (model_dir / WEIGHTS_FILE).is_file():
+    if not any((model_dir / file).is_file() for file in (WEIGHTS_FILE, PROGRAM_FILE)):
         raise RuntimeUnavailable(
             f"runtime {name} needs weights for torch, and this archive holds an OpenVINO model alone; package it again "
             f"with --runtime auto or --runtime {name}"

@@ -10,9 +10,10 @@ import torch
 
 from handlers.config import Precision
 from handlers.errors import RuntimeUnavailable
-from handlers.model.archive_info import WEIGHTS_FILE, ArchiveInfo
+from handlers.model.archive_info import PROGRAM_FILE, WEIGHTS_FILE, ArchiveInfo
 from handlers.model.network import WithFeatures, features_length, load_model
 from handlers.model.outputs import Outputs
+from handlers.model.program import load_program, output_lengths
 from handlers.specs import ModelSpec
 from handlers.video.transforms import FloatArray, Pathways
 
@@ -22,7 +23,8 @@ _TORCH_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16":
 
 
 class TorchRuntime:
-    """torch, eager or compiled; channels_last_3d, and half precision where asked for."""
+    """torch, eager or compiled; half precision where asked for. channels_last_3d, but for an exported program, whose
+    operators may count on the order of numbers that it was exported with."""
 
     kind: Literal["batched"] = "batched"
 
@@ -44,20 +46,30 @@ class TorchRuntime:
         if self._device.type == "cpu":
             torch.set_num_threads(threads)
         self.max_batch = _CPU_BATCH if self._device.type == "cpu" else _GPU_BATCH
-        model = load_model(spec, model_dir / WEIGHTS_FILE, num_classes=archive.num_classes, head=archive.head)
         self._type = _TORCH_TYPES[precision]
-        model = model.to(device=self._device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self.features_length: int | None = features_length(model, spec.classifier)
-        model = WithFeatures(model, spec.classifier)
-        self._model: Any = torch.compile(model, dynamic=False) if compiled else model
+        self.features_length: int | None
+        network: torch.nn.Module
+        if (model_dir / PROGRAM_FILE).is_file():
+            program = load_program(model_dir / PROGRAM_FILE, self._device)
+            lengths = output_lengths(program)
+            self.features_length = int(lengths[1]) if len(lengths) > 1 else None
+            self._format, network = torch.contiguous_format, program.module()
+        else:
+            model = load_model(spec, model_dir / WEIGHTS_FILE, num_classes=archive.num_classes, head=archive.head)
+            self._format = torch.channels_last_3d
+            model = model.to(device=self._device, memory_format=self._format)  # type: ignore[call-overload]
+            self.features_length = features_length(model, spec.classifier)
+            network = WithFeatures(model, spec.classifier)
+        self._model: Any = torch.compile(network, dynamic=False) if compiled else network
 
     def logits(self, pathways: Pathways) -> FloatArray:
         return self.outputs(pathways, features=False).logits
 
     def outputs(self, pathways: Pathways, *, features: bool) -> Outputs:
         with torch.inference_mode(), torch.autocast(self._device.type, self._type, enabled=self._is_mixed):
-            logits, before = self._model(*(self._to_device(pathway) for pathway in pathways))
-        return Outputs(_to_numpy(logits), _to_numpy(before) if features else None)
+            answer = self._model(*(self._to_device(pathway) for pathway in pathways))
+        logits, before = answer if isinstance(answer, tuple) else (answer, None)
+        return Outputs(_to_numpy(logits), _to_numpy(before) if features and before is not None else None)
 
     @property
     def _is_mixed(self) -> bool:
@@ -67,7 +79,7 @@ class TorchRuntime:
         tensor = torch.from_numpy(np.ascontiguousarray(pathway))
         if self._device.type == "cuda":
             tensor = tensor.pin_memory().to(self._device, non_blocking=True)
-        return tensor.contiguous(memory_format=torch.channels_last_3d)
+        return tensor.contiguous(memory_format=self._format)
 
     def describe(self) -> dict[str, Any]:
         return {

@@ -115,7 +115,7 @@ def test_a_worker_needs_neither_its_code_nor_torch(archive: Path, h264_video: by
         ("num_frames: 8", InvalidCheckpoint, r"must answer logits \(N, classes\); for two clips it gave \(4, 3\)"),
         ("num_classes: 5", InvalidConfig, "own.xml answers 3 classes, the spec says 5"),
         ("graph: none.xml", InvalidCheckpoint, "there is no file none.xml"),
-        ("graph: own.pt2", InvalidConfig, "needs `graph: model.xml`"),
+        ("graph: own.onnx", InvalidConfig, "needs `graph: model.xml`"),
         ("mean:", InvalidConfig, "mean must be a number or three"),
     ],
 )
