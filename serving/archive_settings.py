@@ -17,6 +17,7 @@ import yaml
 
 from handlers.errors import InvalidConfig
 from handlers.model.archive_info import ARCHIVE_FILE, CONFIG_FILE, PROGRAM_FILE, WEIGHTS_FILE, ArchiveInfo
+from handlers.model.own_spec import SPEC_FILE
 from serving.settings import Settings, check_fixed, check_runtime, check_server_settings, edited, flattened
 
 MODEL_STORE = Path("model_store")
@@ -25,12 +26,17 @@ MODEL_STORE = Path("model_store")
 # The check that a worker makes when it loads the model, made by the archive's own code: it may be older or newer than
 # this checkout, and know other settings.
 _CHECK = """
-import sys, yaml
+import pathlib, sys, yaml
 sys.path.insert(0, sys.argv[1])
 from handlers.config import model_settings
 from handlers.errors import SetupError
+content = yaml.safe_load(sys.stdin.read())
 try:
-    model_settings(yaml.safe_load(sys.stdin.read()))
+    if pathlib.Path(sys.argv[1], "spec.json").is_file():  # older archives know no specs of one's own
+        from handlers.model.own_spec import own_spec
+        model_settings(content, own=own_spec(pathlib.Path(sys.argv[1])))
+    else:
+        model_settings(content)
 except SetupError as error:
     sys.exit(str(error))
 """
@@ -113,7 +119,7 @@ def _check(archive: Path, text: str, values: Settings, names: frozenset[str]) ->
         raise InvalidConfig("this archive holds no OpenVINO model; package it again with --runtime openvino")
     with tempfile.TemporaryDirectory(prefix="settings-") as folder:
         with zipfile.ZipFile(archive) as zipped:
-            zipped.extractall(folder, [name for name in names if name.startswith("handlers/")])
+            zipped.extractall(folder, [name for name in names if name.startswith("handlers/") or name == SPEC_FILE])
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         done = subprocess.run(
             [sys.executable, "-B", "-c", _CHECK, folder],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from zipfile import ZipFile
@@ -19,6 +20,7 @@ from handlers.pipeline import VideoClassifier
 from handlers.request.answer import VideoScores, aggregate, render
 from handlers.request.options import RequestOptions, VideoRequest
 from handlers.video.sampling import Sampling
+from serving.archive_settings import change_archive
 from serving.package import PackageOptions, package
 from tests.support.bulk import make_videos, run
 from tests.support.originals import every_frame
@@ -85,6 +87,15 @@ def test_its_scores_are_those_of_the_original(
     expected = dict(zip(LABELS, _expected(archive, h264_video, tmp_path), strict=True))
     assert answer == pytest.approx(expected, abs=2e-3)
     assert sum(expected.values()) != pytest.approx(1.0, abs=0.02), "a softmax would have summed to 1"
+
+
+def test_its_settings_can_be_changed(archive: Path, tmp_path: Path) -> None:
+    copy = tmp_path / archive.name
+    shutil.copy(archive, copy)
+    (change,) = change_archive(copy, {"handler.limits.max_windows": 12})
+    assert (change.key, change.new) == ("handler.limits.max_windows", 12)
+    with VideoClassifier.from_archive(copy) as classifier:
+        assert classifier.config.limits.max_windows == 12
 
 
 def test_it_describes_itself(archive: Path, classifier: VideoClassifier) -> None:
