@@ -13,7 +13,7 @@ LAYERS = (
     ("handlers", "video_action_client"),
     ("camera_motion", "bulk"),
     ("serving",),
-    ("demo", "benchmarks"),
+    ("demo", "benchmarks", "deploy"),
     ("scripts",),
 )
 PACKAGES = [name for names in LAYERS for name in names]

@@ -1,0 +1,1 @@
+"""Serving for others: an image, a process that drains before it stops, a gateway, manifests, monitoring."""
