@@ -83,5 +83,6 @@ def test_torchserve_is_reached_by_the_gateway_alone() -> None:
     assert own["enable_model_api"] == "false"
     differing = {key for key in own.keys() | checkout.keys() if own.get(key) != checkout.get(key)}
     assert differing == {
-        "disable_token_authorization", "enable_model_api", "vmargs", "metrics_config", "model_store"
+        "disable_token_authorization", "token_expiration_min", "enable_model_api", "vmargs", "metrics_config",
+        "model_store",
     }  # fmt: skip
