@@ -112,7 +112,7 @@ def test_without_control_groups_the_cores_are_those_of_the_mask(tree: Tree, tmp_
 
 
 def test_nothing_else_counts_cores() -> None:
-    """bulk/cores.py binds processes to cores, bulk/environment.py names the machine; neither decides how many to use."""
+    """bulk/cores.py binds processes to cores, and bulk/environment.py names the machine."""
     counting = {
         str(path.relative_to(REPOSITORY))
         for package in ("handlers", "serving", "bulk")

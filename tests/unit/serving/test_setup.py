@@ -83,7 +83,7 @@ def test_the_log_settings_are_found_from_a_servers_own_folder() -> None:
 
 def test_a_closure_holds_every_included_file_once() -> None:
     names = [file.name for file in install.closure(REPOSITORY / "requirements" / "dev.txt")]
-    # atheris has no wheels for some machines, and the suite does without; serve-cpu.txt is an image's, pinned as base.txt
+    # atheris has no wheels for some machines, and the suite does without; serve-cpu.txt is an image's.
     optional = {"fuzz.txt", "serve-cpu.txt"}
     assert sorted(names) == sorted({file.name for file in REQUIREMENT_FILES} - optional)
 
