@@ -105,6 +105,10 @@ def _lies_there(path: Path) -> bool:
     return os.path.lexists(path)
 
 
+def _leads_nowhere(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()
+
+
 @dataclass(frozen=True, slots=True)
 class _Folder:
     """What lies in a folder: its videos in order, how many other files, and how many hidden entries."""
@@ -124,7 +128,7 @@ def _from_folder(path: Path) -> _Folder:
         hidden += len(names) - len(shown) + sum(name.startswith(".") for name in folders)
         folders[:] = [name for name in folders if not name.startswith(".")]
         entries = (Path(parent, name) for name in shown)
-        files += [entry for entry in entries if entry.is_file() or (entry.is_symlink() and not entry.exists())]
+        files += [entry for entry in entries if entry.is_file() or _leads_nowhere(entry)]
     videos = [str(entry) for entry in sorted(files) if _is_video(entry)]
     if not videos:
         more = f", {hidden} hidden entries" if hidden else ""
@@ -134,7 +138,7 @@ def _from_folder(path: Path) -> _Folder:
 
 def _from_glob(pattern: str) -> list[str]:
     found = (Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207
-    matches = sorted(str(match) for match in found if match.is_file() or match.is_symlink())
+    matches = sorted(str(match) for match in found if match.is_file() or _leads_nowhere(match))
     if not matches:
         raise InvalidSelection(f"the pattern {pattern} matches no file")
     return matches

@@ -89,6 +89,8 @@ def test_hidden_files_and_folders_are_left_out_and_counted(videos: Path) -> None
 def test_a_link_in_a_circle_ends(videos: Path) -> None:
     (videos / "sub" / "up").symlink_to(videos)
     assert len(select_files([str(videos)]).files) == 3
+    with pytest.raises(InvalidSelection, match="matches no file"):
+        select_files([f"{videos}/sub/u*"])
 
 
 def test_a_file_whose_name_looks_like_a_glob(tmp_path: Path) -> None:
