@@ -8,6 +8,8 @@ import io
 import json
 import os
 import sys
+import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -148,15 +150,26 @@ def run(client: Client, options: argparse.Namespace) -> int:
     """Send every video, print every answer in the order of the arguments; the exit code."""
     model = options.model or only_model(client)
     videos = list(expanded(options.videos))
-    failed = False
+    failures: Counter[str] = Counter()
+    started = time.monotonic()
     # Progress goes to standard error only, so that the answers on standard output can be piped.
     bar = tqdm(total=len(videos), unit="video", file=sys.stderr, disable=len(videos) < 2 or not sys.stderr.isatty())
     with bar, ThreadPoolExecutor(max(options.jobs, 1)) as pool:
         for outcome in pool.map(lambda video: outcome_of(client, video, model, options), videos):
-            failed |= outcome.error is not None
+            if outcome.error is not None:
+                failures[str(error_json(outcome.error)["type"])] += 1
             report(outcome, options)
             bar.update()
-    return 1 if failed else 0
+    if len(videos) > 1:
+        print(summary(len(videos), failures, time.monotonic() - started), file=sys.stderr)
+    return 1 if failures else 0
+
+
+def summary(videos: int, failures: Counter[str], seconds: float) -> str:
+    """How many, how fast, and why videos failed, the most frequent reason first."""
+    text = f"{videos} videos in {seconds:.1f} s, {videos / max(seconds, 1e-9):.2g} a second"
+    reasons = ", ".join(f"{count} {kind}" for kind, count in failures.most_common())
+    return f"{text}, {failures.total()} failed: {reasons}" if failures else text
 
 
 def only_model(client: Client) -> str:

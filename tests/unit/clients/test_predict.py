@@ -115,6 +115,16 @@ def test_hidden_folders_are_left_out_and_a_link_to_nothing_is_said(
     assert "is a link to a file that does not exist" in lines[1]["error"]["message"]
 
 
+def test_several_videos_are_summed_up(serving: FakeServer, clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (clips / "dead.mp4").symlink_to("nowhere")
+    assert run(serving, str(clips), str(clips / "notes.txt"), "--model", "m") == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("4 videos in ")
+    assert last.endswith(" a second, 2 failed: 1 UnreadableVideo, 1 UnsupportedVideo")
+    assert run(serving, str(clips / "b.mp4"), "--model", "m") == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_a_folder_without_videos_fails_and_the_others_go_on(
     serving: FakeServer, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
