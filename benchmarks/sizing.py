@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -167,7 +167,7 @@ def read_sizing(path: Path) -> dict[str, Any]:
 
 
 def sizing_table(result: Mapping[str, Any]) -> str:
-    """A Markdown row for every spec that was measured, cheapest first, and a line that says on what."""
+    """A Markdown row for every spec that was measured, cheapest first, and a line that says on what and what is not."""
     head = "| model | archive | first worker | each further one | ready after | of which cores work | a clip |"
     if not result["specs"]:
         return "Nothing has been measured yet."
@@ -176,7 +176,8 @@ def sizing_table(result: Mapping[str, Any]) -> str:
         f"| {row['ready_sec']:.1f} s | {row['ready_core_sec']:.1f} core-s | {row['clip_core_sec']:.2f} core-s |"
         for name, row in sorted(result["specs"].items(), key=lambda item: item[1]["clip_core_sec"])
     ]
-    return "\n".join([head, "|---" * 7 + "|", *rows, "", _conditions(list(result["specs"].values()))])
+    conditions = _conditions(list(result["specs"].values())) + _missing(result["specs"])
+    return "\n".join([head, "|---" * 7 + "|", *rows, "", conditions])
 
 
 def _conditions(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -185,6 +186,12 @@ def _conditions(rows: Sequence[Mapping[str, Any]]) -> str:
     libraries = sorted({f"openvino {row['versions']['openvino']}, torch {row['versions']['torch']}" for row in rows})
     loads = [row["load_average"][0] for row in rows]
     return f"{'; '.join(machines)}; {'; '.join(libraries)}; load average {min(loads):.1f} to {max(loads):.1f}."
+
+
+def _missing(names: Collection[str]) -> str:
+    """Which specs nobody has measured yet."""
+    missing = [f"`{name}`" for name in SPECS if name not in names]
+    return f" Not measured: {', '.join(missing)}." if missing else ""
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.result_file import InvalidResult
 from benchmarks.sizing import main, read_sizing, sizing_table
+from handlers.specs import SPECS
 
 
 def row(clip_core_sec: float, load: float) -> dict[str, Any]:
@@ -29,7 +30,11 @@ def test_the_table_goes_from_cheap_to_dear_and_says_on_what() -> None:
     lines = sizing_table({"specs": {"b": row(1.5, 4.0), "a": row(0.051, 0.5)}}).splitlines()
     assert lines[2] == "| `a` | 31 MB | 293 MB | 212 MB | 2.2 s | 1.4 core-s | 0.05 core-s |"
     assert lines[3].startswith("| `b` |")
-    assert lines[-1] == "a processor, 2 cores; openvino 1, torch 2; load average 0.5 to 4.0."
+    conditions, _, missing = lines[-1].partition(" Not measured: ")
+    assert conditions == "a processor, 2 cores; openvino 1, torch 2; load average 0.5 to 4.0."
+    assert missing.count("`") == 2 * len(SPECS)
+    everything = sizing_table({"specs": dict.fromkeys(SPECS, row(1.0, 1.0))})
+    assert "Not measured" not in everything
     assert sizing_table({"specs": {}}) == "Nothing has been measured yet."
 
 
