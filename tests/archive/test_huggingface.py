@@ -29,23 +29,10 @@ from handlers.video.sampling import Sampling
 from handlers.video.view_reader import VideoReader
 from serving.huggingface import licence_note
 from serving.package import PackageOptions, package
-from tests.support import huggingface
+from tests.support import huggingface, originals
 from tests.support.huggingface import LABELS, NAMES
 from tests.support.paths import REPOSITORY
 from tests.support.videos import VideoPlan, make_video
-
-CORPUS_FILES = (
-    "made/c_h264.mp4",
-    "real/tv_v_SoccerJuggling_g23_c01.avi",
-    "real/xo_midroll-5s.mp4",
-    "made/c_hevc.mp4",
-    "made/c_vp9.webm",
-    "made/c_av1.mp4",
-    "made/c_mjpeg.mkv",
-    "made/t_fps29.97.mp4",
-    "made/t_fps12.5.mp4",
-    "made/t_fps50.mp4",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +102,7 @@ def test_tensors_and_scores_are_those_of_transformers(made: Made, videos: list[b
 
 @pytest.mark.slow
 def test_so_they_are_on_the_corpus(made: Made, corpus: Path) -> None:
-    _compare(made, [(corpus / file).read_bytes() for file in CORPUS_FILES])
+    _compare(made, [(corpus / file).read_bytes() for file in originals.FILES])
 
 
 def test_a_worker_needs_neither_transformers_nor_torch(made: Made, h264_video: bytes, tmp_path: Path) -> None:

@@ -27,18 +27,6 @@ from tests.support import originals
 
 pytestmark = pytest.mark.corpus
 
-FILES = (
-    "made/c_h264.mp4",
-    "real/tv_v_SoccerJuggling_g23_c01.avi",
-    "real/xo_midroll-5s.mp4",
-    "made/c_hevc.mp4",
-    "made/c_vp9.webm",
-    "made/c_av1.mp4",
-    "made/c_mjpeg.mkv",
-    "made/t_fps29.97.mp4",
-    "made/t_fps12.5.mp4",
-    "made/t_fps50.mp4",
-)
 LIGHT = ("tv_mc3_18",)
 """In every run, on the first three files; the others with `--all`, on all."""
 
@@ -71,7 +59,7 @@ def _unpacked(name: str, store: Path) -> Iterator[Path]:
 def test_tensors_equal_the_librarys_own_preprocessing(corpus: Path, name: str) -> None:
     """pytorchvideo's models have the recipe's preprocessing, which tests/corpus/test_default_decoder.py compares."""
     spec = get_spec(name)
-    for file in FILES if name in ("tv_r3d_18", "tv_swin3d_t") else FILES[:2]:
+    for file in originals.FILES if name in ("tv_r3d_18", "tv_swin3d_t") else originals.FILES[:2]:
         payload = (corpus / file).read_bytes()
         reader = VideoReader(payload, spec, Limits(), autorotate=False, allocate=lambda shape: np.empty(shape, "f4"))
         (window,) = reader.windows(Sampling())
@@ -83,7 +71,7 @@ def test_tensors_equal_the_librarys_own_preprocessing(corpus: Path, name: str) -
 
 @pytest.mark.parametrize("name", _cases())
 def test_scores_equal_the_original_model(corpus: Path, store: Path, name: str) -> None:
-    files = FILES[:3] if name in LIGHT else FILES
+    files = originals.FILES[:3] if name in LIGHT else originals.FILES
     payloads = [(corpus / file).read_bytes() for file in files]
     model: torch.nn.Module | None = None
     expected: list[np.ndarray[tuple[int, ...], np.dtype[np.float64]]] = []

@@ -53,6 +53,20 @@ TORCHVISION: Mapping[str, tuple[int, float]] = {
     "swin3d_b": (32, 15),
 }
 
+FILES = (
+    "made/c_h264.mp4",
+    "real/tv_v_SoccerJuggling_g23_c01.avi",
+    "real/xo_midroll-5s.mp4",
+    "made/c_hevc.mp4",
+    "made/c_vp9.webm",
+    "made/c_av1.mp4",
+    "made/c_mjpeg.mkv",
+    "made/t_fps29.97.mp4",
+    "made/t_fps12.5.mp4",
+    "made/t_fps50.mp4",
+)
+"""What they are compared on, of the shared corpus."""
+
 NAMES = (*PYTORCHVIDEO, *(f"tv_{name}" for name in TORCHVISION))
 
 
