@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +73,14 @@ class Supervised:
 
     def said(self) -> str:
         return (self.directory / "said").read_text(errors="replace")
+
+    def kill(self) -> None:
+        """SIGKILL to the Java process, its workers and process 1."""
+        family = psutil.Process(self.process.pid).children(recursive=True)
+        for each in (*family, self.process):
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+        self.process.wait()
 
 
 @contextmanager
