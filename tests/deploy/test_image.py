@@ -1,0 +1,106 @@
+"""The image for CPUs as it runs in production: read-only, without capabilities and network, against the checkout."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.support.deployment import Supervised, program
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+MAX_BYTES = 900_000_000
+ASK = """
+import sys, urllib.request
+request = urllib.request.Request(sys.argv[1], data=sys.stdin.buffer.read() or None)
+sys.stdout.buffer.write(urllib.request.urlopen(request, timeout=60).read())
+"""
+
+
+class Container:
+    """A running container without network: asked from inside."""
+
+    def __init__(self, podman: str, name: str) -> None:
+        self.podman, self.name = podman, name
+
+    def run(self, *command: str, body: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run([self.podman, "exec", "-i", self.name, *command], input=body, capture_output=True)
+
+    def ask(self, url: str, body: bytes = b"") -> bytes | None:
+        """The answer; None where it is an error or nobody answers."""
+        done = self.run("python", "-c", ASK, url, body=body)
+        return done.stdout if done.returncode == 0 else None
+
+
+@pytest.fixture(scope="module")
+def image() -> str:
+    name = os.environ.get("VIDEO_SERVING_IMAGE")
+    if name is None:
+        pytest.skip("VIDEO_SERVING_IMAGE names no image: podman build -f deploy/Dockerfile --target cpu -t NAME .")
+    return name
+
+
+@pytest.fixture(scope="module")
+def container(image: str, embedded_store: Path) -> Iterator[Container]:
+    podman, name = program("podman", "podman"), f"video-serving-test-{os.getpid()}"
+    embedded_store.chmod(0o755)  # made by pytest for its own user; the container's is another one
+    command = [podman, "run", "--detach", "--name", name, "--read-only", "--cap-drop=ALL", "--network=none",
+               "--security-opt=no-new-privileges", "--memory=2g", "--pids-limit=512",
+               "--tmpfs=/serving:rw,size=512m,mode=1777", f"--volume={embedded_store}:/models:ro", image]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)
+    try:
+        running = Container(podman, name)
+        deadline = time.monotonic() + 120
+        while running.ask("http://127.0.0.1:8083/ready") is None:
+            logs = subprocess.run([podman, "logs", name], capture_output=True, text=True)
+            assert time.monotonic() < deadline, logs.stdout + logs.stderr
+            time.sleep(0.1)
+        yield running
+    finally:
+        subprocess.run([podman, "rm", "--force", "--time", "0", name], capture_output=True)
+
+
+def test_it_is_small_and_runs_as_nobody(image: str) -> None:
+    done = subprocess.run([program("podman", "podman"), "inspect", image], capture_output=True, text=True, check=True)
+    (content,) = json.loads(done.stdout)
+    assert content["Size"] <= MAX_BYTES
+    assert content["User"] == "10001:10001"
+
+
+def test_it_answers_as_the_checkout(container: Container, replica: Supervised, h264_video: bytes) -> None:
+    path = "predictions/camera_motion"
+    url = f"http://127.0.0.1:{replica.ports.inference}/{path}"
+    expected = requests.post(url, data=h264_video, headers={"Content-Type": "video/mp4"}, timeout=60)
+    assert expected.status_code == 200
+    code = ASK.replace("or None)", "or None, headers={'Content-Type': 'video/mp4'})")
+    done = container.run("python", "-c", code, f"http://127.0.0.1:8080/{path}", body=h264_video)
+    assert done.stdout == expected.content, done.stderr
+
+
+def test_nothing_but_one_folder_can_be_written_to(container: Container) -> None:
+    for path in ("/x", "/app/x", "/models/x", "/opt/serving/x", "/etc/x"):
+        assert container.run("touch", path).returncode != 0, path
+    assert container.run("touch", "/serving/x").returncode == 0
+
+
+def test_it_has_no_rights(container: Container) -> None:
+    status = container.run("cat", "/proc/self/status").stdout.decode()
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert int(fields["CapEff"], 16) == 0
+    assert fields["NoNewPrivs"] == "1"
+    assert fields["Seccomp"] == "2"
+
+
+def test_it_stops_with_status_0(container: Container) -> None:
+    """The last test of this container."""
+    subprocess.run([container.podman, "stop", "--time", "100", container.name], check=True, capture_output=True)
+    command = [container.podman, "inspect", "--format", "{{.State.ExitCode}}", container.name]
+    assert subprocess.run(command, capture_output=True, text=True).stdout.strip() == "0"
+    logs = subprocess.run([container.podman, "logs", container.name], capture_output=True, text=True)
+    assert "stopping TorchServe with 0 connections" in logs.stdout + logs.stderr
