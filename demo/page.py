@@ -68,6 +68,8 @@ class Page:
         self._client = settings.client
         self._key_file = settings.key_file
         self._uploads = settings.uploads
+        self._chosen: dict[str, str | None] = {}
+        """The video that each open page shows, by Gradio's session."""
 
     def models(self) -> tuple[Any, Any, str]:
         """Choices of models and versions, and an error where they cannot be listed."""
@@ -101,12 +103,21 @@ class Page:
             metadata = {}
         return gr.Slider(maximum=min(int(metadata.get("num_labels", MOST_LABELS)), MOST_LABELS))
 
-    def sample(self) -> tuple[str, Any]:
-        """The sample clip, as if it had been dropped, and the button that asks about it."""
+    def choose(self, video: str | None, request: gr.Request) -> Any:
+        """Another video is shown: what is asked about the one before is given up. The button, for the new one."""
+        self._chosen[_session(request)] = video
+        return classify_button(busy=False)
+
+    def leave(self, request: gr.Request) -> None:
+        """The page was closed."""
+        self._chosen.pop(_session(request), None)
+
+    def sample(self) -> str:
+        """The sample clip, as if it had been dropped."""
         path = self._uploads / "sample" / _SAMPLE.name
         path.parent.mkdir(exist_ok=True)
         shutil.copyfile(_SAMPLE, path)  # old uploads are removed there, so it is copied each time
-        return str(path), classify_button(busy=False)
+        return str(path)
 
     def classify(
         self,
@@ -121,8 +132,11 @@ class Page:
         start_sec: float | None,
         end_sec: float | None,
         average: str,
+        request: gr.Request,
     ) -> Generator[tuple[Any, ...], None, None]:
         """What the page shows while the answer comes, and then; an error takes the labels' place. See `Shown`."""
+        session = _session(request)
+        self._chosen[session] = video
         yield Shown(busy=True).values()
         if problem := _missing(video, model):
             yield Shown(labels=html.error(problem)).values()
@@ -147,10 +161,16 @@ class Page:
         try:
             with closing(ask(self._client, Path(video), form)) as events:
                 for state in progress_of(events):
+                    if self._chosen.get(session) != video:  # the page shows another one by now
+                        break
                     shown = shown.after(state)
                     yield shown.values()
         except ClientError as error:
-            yield replace(shown, labels=html.error(_said(error)), busy=False).values()
+            shown = replace(shown, labels=html.error(_said(error)), busy=False)
+            if self._chosen.get(session) == video:
+                yield shown.values()
+        if self._chosen.get(session) != video:
+            yield (gr.skip(),) * len(shown.values())  # Gradio sends what was yielded last once more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +212,10 @@ class Shown:
             self.video,
             classify_button(busy=self.busy),
         )
+
+
+def _session(request: gr.Request) -> str:
+    return request.session_hash or ""
 
 
 def classify_button(*, busy: bool) -> Any:
@@ -265,24 +289,19 @@ def build(settings: PageSettings) -> gr.Blocks:
         refresh.click(page.models, None, listed, api_visibility="private").then(page.most_labels, model, top_k, **quiet)
         model.input(page.versions, model, version, **quiet)
         model.input(page.most_labels, model, top_k, **quiet)
-        asked = button.click(
+        button.click(
             page.classify,
             [video, model, version, *fields],
             [*shown, command, answer, answered, button],
             concurrency_limit=4,
+            trigger_mode="multiple",  # the button says when it takes a click
             **quiet,
         )
-        sample.click(page.sample, None, [video, button], cancels=[asked], **quiet)
-        # Another video: the question about the one before is given up, and its answer is taken away. The latter in the
-        # browser, which may say so late: an answer that already belongs to this video stays.
-        gr.on(
-            [video.upload, video.clear, video.start_recording],
-            partial(classify_button, busy=False),
-            None,
-            button,
-            cancels=[asked],
-            **quiet,
-        )
+        sample.click(page.sample, None, video, **quiet)
+        # Another video makes the old answer wrong. It is taken away in the browser: from here that could overtake the
+        # next answer. The browser may say late that the video is another one; an answer that belongs to it stays.
+        video.change(page.choose, video, button, trigger_mode="always_last", **quiet)
+        blocks.unload(page.leave)
         blank = json.dumps(["", html.hint(_NOTHING_YET), ""])
         video.change(
             None,

@@ -118,9 +118,9 @@ def test_the_page_leads_from_a_state_dict_to_an_answer(server: TorchServe, model
 def test_a_network_of_ones_own_is_exported_as_the_page_says(workplace: Path) -> None:
     _, export = blocks("python")
     subprocess.run([sys.executable, "-W", "ignore", "-c", export], cwd=workplace, check=True, timeout=120)
-    assert (workplace / "network.xml").is_file()
+    assert (workplace / "network.pt2").is_file()
     (workplace / "my_network.yaml").write_text(
-        "{architecture: graph, graph: network.xml, num_frames: 4, sampling_rate: 2, short_side: 128, crop_size: 112, "
+        "{architecture: graph, graph: network.pt2, num_frames: 4, sampling_rate: 2, short_side: 128, crop_size: 112, "
         "num_classes: 3, mean: 0.45, std: 0.225}"
     )
     (workplace / "three.txt").write_text("wave\nclap\npoint\n")
