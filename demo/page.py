@@ -16,12 +16,14 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from demo import html
-from demo.progress import Progress, progress_of
+from demo.form import MOST_LABELS, form_fields
+from demo.progress import progress_of
 from demo.requests import DEFAULT_TOP_K, Form, ask, curl_line
 from demo.security import ALLOWED_HOSTS, SameOriginOnly
+from demo.shown import Shown, classify_button
 from demo.uploads import UploadCap, UploadLimits
 from serving.connection import START_HINT
-from video_action_client import ClientError, ModelInfo, StreamEnd, Timeline, VideoClient
+from video_action_client import ClientError, ModelInfo, VideoClient
 from video_action_client.commands.connection import advice
 
 # Nothing is loaded from outside: system fonts, no images.
@@ -42,8 +44,6 @@ _TITLE = "What happens in this video?"
 _INTRO = "Drop a video or record one; a model served by TorchServe on this machine says what it sees, and when."
 _NOTHING_YET = "Labels appear here once a video has been classified."
 _SENDING = "Sending the video ..."
-MOST_LABELS = 20
-_MODES = [("A timeline", "timeline"), ("Some clips, averaged", "clips")]
 # Uploads are looked at every 10 minutes and removed when they are an hour old; all of them when the page is stopped.
 _CLEANING_SEC = (600, 3600)
 
@@ -173,53 +173,8 @@ class Page:
             yield (gr.skip(),) * len(shown.values())  # Gradio sends what was yielded last once more
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
-    """What the page shows of one video's answer, which may still be coming. `video` is the file that it belongs to."""
-
-    timeline: str = ""
-    labels: str = ""
-    facts: str = ""
-    command: str | None = None
-    answer: str | None = None
-    video: str = ""
-    busy: bool = False
-
-    def after(self, state: Progress | StreamEnd) -> Shown:
-        """The same with what is known now."""
-        if isinstance(state, Progress):
-            drawn = html.timeline(state.segments, state.duration_sec) if state.is_timeline else ""
-            return replace(self, timeline=drawn, labels=html.progress(state.done, state.windows, state.latest))
-        answer = state.answer
-        drawn = html.timeline(answer.segments, answer.video.duration_sec) if isinstance(answer, Timeline) else ""
-        return replace(
-            self,
-            timeline=drawn,
-            labels=html.bars(answer.predictions),
-            facts=html.facts(answer),
-            answer=json.dumps(state.json, indent=1, ensure_ascii=False),
-            busy=False,
-        )
-
-    def values(self) -> tuple[Any, ...]:
-        """Of the components timeline, labels, facts, command, answer, what the answer belongs to, and the button."""
-        return (
-            self.timeline,
-            self.labels,
-            self.facts,
-            gr.Code(self.command, visible=self.command is not None),
-            gr.Code(self.answer, visible=self.answer is not None),
-            self.video,
-            classify_button(busy=self.busy),
-        )
-
-
 def _session(request: gr.Request) -> str:
     return request.session_hash or ""
-
-
-def classify_button(*, busy: bool) -> Any:
-    return gr.Button("Classifying ..." if busy else "Classify", interactive=not busy)
 
 
 def _missing(video: str | None, model: str | None) -> str | None:
@@ -258,7 +213,7 @@ def build(settings: PageSettings) -> gr.Blocks:
                     button = gr.Button("Classify", variant="primary", elem_id="va-classify", scale=3)
                     sample = gr.Button("Sample clip", elem_id="va-sample", min_width=140)
             with gr.Column(elem_id="va-ask"):
-                model, version, refresh, top_k, fields = _form()
+                model, version, refresh, top_k, fields = form_fields()
             with gr.Column(elem_id="va-answer"):
                 labels = gr.HTML(html.hint(_NOTHING_YET), elem_id="va-labels")
                 facts = gr.HTML(elem_id="va-facts")
@@ -310,33 +265,6 @@ def build(settings: PageSettings) -> gr.Blocks:
             js=f"(video, answered, ...shown) => video && video.path === answered ? shown : {blank}",
         )
     return blocks
-
-
-def _form() -> tuple[gr.Dropdown, gr.Dropdown, gr.Button, gr.Slider, list[Any]]:
-    """Model, version, the button that lists them again, the labels' slider; all fields in `Page.classify`'s order."""
-    with gr.Row():
-        model = gr.Dropdown(label="Model", choices=[], interactive=True, elem_id="va-model", min_width=160)
-        version = gr.Dropdown(label="Version", choices=[], interactive=True, elem_id="va-version", min_width=160)
-    refresh = gr.Button("List the models again", size="sm", variant="secondary", elem_id="va-refresh")
-    mode = gr.Radio(_MODES, value="timeline", label="Look at the video as", elem_id="va-mode")
-    with gr.Row():
-        stride_sec = gr.Number(1.0, label="One window every ... seconds", minimum=0.04, min_width=160)
-        num_clips = gr.Slider(1, 20, 1, step=1, label="Clips, spread over the video", visible=False, min_width=160)
-        top_k = gr.Slider(1, MOST_LABELS, DEFAULT_TOP_K, step=1, label="Labels", min_width=160)
-    with gr.Accordion("More", open=False):
-        with gr.Row():
-            start_sec = gr.Number(0, label="From second", minimum=0, min_width=160)
-            end_sec = gr.Number(0, label="To second (0: the end)", minimum=0, min_width=160)
-        num_crops = gr.Radio([("The centre", 1), ("The whole frame, three crops", 3)], value=1, label="Crops")
-        average = gr.Radio([("Probabilities", "prob"), ("Scores", "score")], value="prob", label="Average of")
-    mode.change(
-        lambda value: (gr.Number(visible=value == "timeline"), gr.Slider(visible=value != "timeline")),
-        mode,
-        [stride_sec, num_clips],
-        api_visibility="private",
-        show_progress="hidden",
-    )
-    return model, version, refresh, top_k, [mode, stride_sec, num_clips, num_crops, top_k, start_sec, end_sec, average]
 
 
 def serve(settings: PageSettings, *, port: int | None, block: bool = True) -> str:
