@@ -59,14 +59,14 @@ def model_config(*, name: str, spec: str, head: Head, runtime: str, precision: s
     defaults, limits = HandlerConfig(spec=spec), Limits()
     lines = [f"# Settings of the model {name}, read when it loads: TorchServe's own first, then the handler's."]
     for setting, (number, comment) in server_settings(light_workers=light_workers).items():
-        lines.append(f"{f'{setting}: {number}':<24}# {comment}")
+        lines.append(f"{f'{setting}: {number}':<23} # {comment}")
     lines += ["", "handler:"]
     for field in fields(HandlerConfig):
         value = "" if field.name == "limits" else f" {_yaml(chosen.get(field.name, getattr(defaults, field.name)))}"
-        lines.append(f"  {f'{field.name}:{value}':<28}# {field.metadata['help']}")
+        lines.append(f"  {f'{field.name}:{value}':<27} # {field.metadata['help']}")
     for field in fields(Limits):
         setting = f"{field.name}: {_yaml(getattr(limits, field.name))}"
-        lines.append(f"    {setting:<32}# {_comment(field)}")
+        lines.append(f"    {setting:<31} # {_comment(field)}")
     return "\n".join(lines) + "\n"
 
 

@@ -11,6 +11,7 @@ import yaml
 from handlers.config import HandlerConfig, model_settings
 from handlers.errors import InvalidConfig, UnknownSpec
 from handlers.limits import Limits
+from handlers.specs import SPECS
 from serving.model_config import model_config
 
 
@@ -51,6 +52,15 @@ def test_what_packaging_writes_is_accepted() -> None:
     section = yaml.safe_load(text)["handler"]
     assert HandlerConfig.from_mapping(section) == HandlerConfig(spec="x3d_s", head="pytorchvideo")
     assert set(section) == {field.name for field in fields(HandlerConfig)}
+
+
+@pytest.mark.parametrize("spec", [*SPECS, "a name that is longer than any column of comments"])
+def test_what_packaging_writes_of_each_model_is_yaml(spec: str) -> None:
+    text = model_config(
+        name=spec, spec=spec, head="pytorchvideo", runtime="openvino", precision="float32", light_workers=False
+    )
+    assert yaml.safe_load(text)["handler"]["spec"] == spec
+    assert all(" #" in line for line in text.splitlines()[1:] if "#" in line)
 
 
 def test_an_empty_limits_section_is_the_defaults() -> None:
