@@ -112,6 +112,7 @@ def test_the_last_layer_makes_logits_of_them(name: str) -> None:
     torch.testing.assert_close(again, logits, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in SPECS if "mvit" in name or "swin" in name or "r2plus" in name])
 def test_the_other_rows_name_their_last_layer(name: str) -> None:
     spec = get_spec(name)

@@ -72,7 +72,13 @@ def test_an_architecture_of_ones_own_is_served(
     assert answer.json() == pytest.approx(dict(zip(("calm", "fast", "loud"), expected, strict=True)), abs=2e-3)
 
 
-@pytest.mark.parametrize("name", huggingface.NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        huggingface.NAMES[0],  # the others through the pipeline, in tests/archive/test_huggingface.py
+        *(pytest.param(name, marks=pytest.mark.slow) for name in huggingface.NAMES[1:]),
+    ],
+)
 def test_a_hugging_face_model_is_served(server: TorchServe, name: str, h264_video: bytes, tmp_path: Path) -> None:
     folder = huggingface.save_model(name, tmp_path / name)
     options = PackageOptions(spec=str(folder), name=f"hf_{name}", output=Path(server.model_store), progress=False)
