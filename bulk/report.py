@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from bulk.annotations import Annotation
 from bulk.class_rows import class_rows
+from bulk.files import InvalidSelection
 from bulk.metrics import confusion_matrix
 from bulk.outcomes import AverageClips, MissingFile, Outcome, Sample
 from bulk.samples import Metric, Samples, metrics_of, samples_of
@@ -152,6 +154,21 @@ def result_bytes(result: Mapping[str, Any]) -> bytes:
         else:
             lines.append(f"{json.dumps(key)}: {json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)}")
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode("utf-8", "backslashreplace")
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """A finished result of scripts.evaluate; raises InvalidSelection for anything else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidSelection(f"cannot read {path}: {error.strerror}") from error
+    except ValueError:
+        content = None
+    if not isinstance(content, dict) or not content.get("complete") or "videos" not in content:
+        raise InvalidSelection(f"{path} is not a finished result of scripts.evaluate")
+    if "labels" not in content:
+        raise InvalidSelection(f"{path} is of an older version; give its evaluate command again to bring it up to date")
+    return content
 
 
 def published_figures(spec: ModelSpec, views: str) -> list[dict[str, Any]]:

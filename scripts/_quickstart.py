@@ -42,10 +42,11 @@ class QuickstartError(RuntimeError):
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="./scripts/quickstart", description=__doc__)
     parser.add_argument("--model", metavar="NAME", help="the model to serve")
+    parser.add_argument("--weights", choices=("published", "random"), default="published", help="random: for a try")
     parser.add_argument("--offline", action="store_true", help="download no weights, not even try")
     parser.add_argument("--stop", action="store_true", help="stop the server and all its workers")
     options = parser.parse_args(arguments)
-    if options.stop and (options.model or options.offline):
+    if options.stop and (options.model or options.offline or options.weights == "random"):
         parser.error("--stop stands alone")
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # in step with pip's and stderr's lines
     server = Server(REPOSITORY, Ports.of_config())
@@ -53,21 +54,21 @@ def main(arguments: list[str] | None = None) -> int:
         if options.stop:
             stop(server)
         else:
-            serve(server, options.model, offline=options.offline)
+            serve(server, options.model, weights=options.weights, offline=options.offline)
     except (QuickstartError, ServerError) as error:
         print(f"quickstart: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def serve(server: Server, model: str | None, *, offline: bool) -> None:
+def serve(server: Server, model: str | None, *, weights: str, offline: bool) -> None:
     """Have a model served, ask it, print its answer and how to ask again."""
     process = running_server(server)
     served = server.models() if process else []
     # Without a name, a fallback that is being served already is as good as it was the first time.
     name = model or next((each for each in (DEFAULT_MODEL, EMBEDDED_MODEL) if each in served), None)
     if name is None or name not in served:
-        name = have_archive(name, offline=offline)
+        name = have_archive(name, weights=weights, offline=offline)
     if process is None:
         start(server, name)
     elif name not in served:
@@ -108,25 +109,27 @@ def pid_file() -> Path:
     return temp_folder(REPOSITORY) / ".model_server.pid"
 
 
-def have_archive(name: str | None, *, offline: bool) -> str:
+def have_archive(name: str | None, *, weights: str, offline: bool) -> str:
     """The name of a model whose archive is in the model store afterwards: `name`, or the best that can be had."""
     if name is not None:
-        build(name, offline=offline)
+        build(name, weights=weights, offline=offline)
         return name
     try:
-        build(DEFAULT_MODEL, offline=offline)
+        build(DEFAULT_MODEL, weights=weights, offline=offline)
         return DEFAULT_MODEL
     except QuickstartError as error:
         reason = error
     print(f"{reason}: serving {EMBEDDED_MODEL} instead, which needs no download")
-    build(EMBEDDED_MODEL, offline=offline)
+    build(EMBEDDED_MODEL, weights="published", offline=offline)
     return EMBEDDED_MODEL
 
 
-def build(name: str, *, offline: bool) -> None:
+def build(name: str, *, weights: str, offline: bool) -> None:
     """Write model_store/NAME.mar unless it is there; QuickstartError says why it cannot be had."""
     archive = MODEL_STORE / f"{name}.mar"
     if archive.is_file():
+        if weights == "random":
+            print(f"Note: model_store has {name}.mar already, and keeps it; --weights random is for a new one")
         if not holds_these_handlers(archive):
             print(
                 f"Note: {name}.mar holds other code than handlers/; python -m scripts.package {name} --force renews it"
@@ -136,14 +139,17 @@ def build(name: str, *, offline: bool) -> None:
         get_spec(name)
     except UnknownSpec as error:
         raise QuickstartError(f"model_store has no {name}.mar, and {error}") from None
-    print(f"Packaging {name}")
+    print(f"Packaging {name}{' with RANDOM weights: its answers mean nothing' if weights == 'random' else ''}")
     # Here, because it imports torch, which takes longer than all the rest of a second run.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's own, of no use to whoever starts here
         from serving.download import DownloadError
-        from serving.package import PackageOptions, package, summary
+        from serving.package import package, summary
+        from serving.package_options import PackageOptions
 
-    options = PackageOptions(spec=name, output=MODEL_STORE, offline=offline, progress=sys.stderr.isatty())
+    options = PackageOptions(
+        spec=name, weights=weights, output=MODEL_STORE, offline=offline, progress=sys.stderr.isatty()
+    )
     try:
         print(summary(package(options)))
     except (SetupError, DownloadError) as error:

@@ -8,10 +8,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from bulk.comparison import compare, text_of
-from bulk.files import InvalidSelection
+from bulk.report import read_result
 from scripts._bulk import run_command
 
 _EXAMPLES = """\
@@ -21,21 +20,6 @@ examples:
 
 Both results have to be of the same list and the same classes. docs/evaluation.md says what the figures mean.
 """
-
-
-def read_result(path: Path) -> dict[str, Any]:
-    """A finished result of scripts.evaluate; raises InvalidSelection for anything else."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidSelection(f"cannot read {path}: {error.strerror}") from error
-    except ValueError:
-        content = None
-    if not isinstance(content, dict) or not content.get("complete") or "videos" not in content:
-        raise InvalidSelection(f"{path} is not a finished result of scripts.evaluate")
-    if "labels" not in content:
-        raise InvalidSelection(f"{path} is of an older version; give its evaluate command again to bring it up to date")
-    return content
 
 
 def _parser() -> argparse.ArgumentParser:

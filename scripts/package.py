@@ -11,7 +11,7 @@ from pathlib import Path
 from handlers.errors import SetupError, UnknownSpec
 from handlers.specs import SPECS
 from serving.download import DownloadError
-from serving.package import PRECISIONS, RUNTIMES, PackageOptions, package, summary
+from serving.package_options import PRECISIONS, RUNTIMES, PackageOptions
 from serving.settings import given_settings
 
 _EXAMPLES = """\
@@ -146,8 +146,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command: 0, or 2 for what the command line got wrong, 1 for everything else, 130 after Ctrl-C."""
     # A terminated process cleans up behind itself as an interrupted one does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    options = _options(argv)
     try:
-        print(summary(package(_options(argv))))
+        from serving.package import (
+            package,
+            summary,
+        )  # imports torch: --help and a mistyped option shall not wait for it
+
+        print(summary(package(options)))
     except (SetupError, DownloadError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UnknownSpec) else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -92,4 +93,6 @@ def get_spec(name: str) -> ModelSpec:
     try:
         return SPECS[name]
     except KeyError:
-        raise UnknownSpec(f"unknown spec {name!r}; known: {', '.join(SPECS)}") from None
+        similar = difflib.get_close_matches(name, SPECS, n=1)
+        meant = f"; did you mean {similar[0]}?" if similar else ""
+        raise UnknownSpec(f"unknown spec {name!r}; known: {', '.join(SPECS)}{meant}") from None

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from scripts import _quickstart
+from serving.archive_settings import read_archive
 from serving.environment import REPOSITORY
 from serving.install import REQUIREMENTS, installed
 from serving.server import Server, stop_processes
@@ -113,6 +115,18 @@ def test_quickstart_names_a_port_that_another_program_holds(checkout: Checkout) 
     assert refused.returncode == 1
     assert f"port {checkout.ports.management} of 127.0.0.1 is in use by another program" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_quickstart_makes_random_weights_where_asked_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_quickstart, "MODEL_STORE", tmp_path)
+    assert _quickstart.have_archive("camera_motion", weights="random", offline=True) == "camera_motion"
+    assert "RANDOM weights" in capsys.readouterr().out
+    archive = read_archive(tmp_path / "camera_motion.mar")
+    assert archive.info.weights.kind == "random"
+    _quickstart.have_archive("camera_motion", weights="random", offline=True)
+    assert "has camera_motion.mar already, and keeps it" in capsys.readouterr().out
 
 
 def test_quickstart_refuses_an_unknown_model_in_one_line(checkout: Checkout) -> None:

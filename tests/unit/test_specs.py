@@ -206,3 +206,10 @@ def test_contradictions_are_refused() -> None:
 def test_unknown_spec_lists_the_known() -> None:
     with pytest.raises(UnknownSpec, match=r"unknown spec 'x3d_z'; known: x3d_xs, x3d_s, .*camera_motion"):
         get_spec("x3d_z")
+
+
+def test_unknown_spec_suggests_the_most_similar() -> None:
+    with pytest.raises(UnknownSpec, match=r"; did you mean x3d_s\?$"):
+        get_spec("xd3_s")
+    with pytest.raises(UnknownSpec, match=r"tv_swin3d_b$"):
+        get_spec("nope")

@@ -18,13 +18,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..errors import ApiError, ClientError, InvalidAnswer, UnreadableVideo
+from ..errors import ApiError, ClientError, InvalidAnswer, ModelNotFound, UnreadableVideo
 from ..events import StreamEnd, StreamEvent, StreamStart, StreamWindow
 from ..http_client import VideoClient
 from ..results import Prediction, Timeline
 from ..source import VIDEO_SUFFIXES
 from ..text import clock, is_plain, prediction_lines, shortened, timeline_lines
 from .connection import Client, Defaults, add_connection_arguments, advice, open_client
+from .suggestions import served_instead
 
 DEFAULT_STRIDE_SEC = 1.0
 STDIN = "-"
@@ -151,6 +152,7 @@ def run(client: Client, options: argparse.Namespace) -> int:
     model = options.model or only_model(client)
     videos = list(expanded(options.videos))
     failures: Counter[str] = Counter()
+    unknown = False
     started = time.monotonic()
     # Progress goes to standard error only, so that the answers on standard output can be piped.
     bar = tqdm(total=len(videos), unit="video", file=sys.stderr, disable=len(videos) < 2 or not sys.stderr.isatty())
@@ -159,7 +161,10 @@ def run(client: Client, options: argparse.Namespace) -> int:
             if outcome.error is not None:
                 failures[str(error_json(outcome.error)["type"])] += 1
             report(outcome, options)
+            unknown = unknown or isinstance(outcome.error, ModelNotFound)
             bar.update()
+    if unknown and (hint := served_instead(client, model)) is not None:
+        print(f"predict: {hint}", file=sys.stderr)
     if len(videos) > 1:
         print(summary(len(videos), failures, time.monotonic() - started), file=sys.stderr)
     return 1 if failures else 0

@@ -287,3 +287,35 @@ def test_models_changes_say_what_torchserve_said(serving: FakeServer, capsys: py
     serving.answer = lambda asked: refusal(404, "ModelNotFoundException", "Model not found: m")
     assert models.main(["unregister", "m", "--drain-sec", "0", *server]) == 1
     assert capsys.readouterr().err == "models: Model not found: m\n"
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "hint"),
+    [
+        ("xd3_s", "predict: did you mean x3d_s? served are camera_motion, x3d_s\n"),
+        ("zzz", "predict: served are camera_motion, x3d_s\n"),
+    ],
+)
+def test_a_mistyped_model_is_told_which_are_served(
+    serving: FakeServer, clips: Path, capsys: pytest.CaptureFixture[str], asked_for: str, hint: str
+) -> None:
+    def answer(asked: Asked) -> Answer:
+        if asked.path == "/models":
+            return 200, {"models": [{"modelName": "x3d_s"}, {"modelName": "camera_motion"}]}
+        if asked.path.startswith("/models/"):
+            return 200, [{**described("1.0"), "modelName": asked.path.split("/")[2]}]
+        return refusal(404, "ModelNotFoundException", f"Model not found: {asked_for}")
+
+    serving.answer = answer
+    assert run(serving, str(clips / "b.mp4"), str(clips / "more" / "A.MKV"), "--model", asked_for) == 1
+    assert capsys.readouterr().err.count(hint) == 1
+
+
+def test_a_mistyped_model_is_said_once_where_the_models_cannot_be_listed(
+    serving: FakeServer, clips: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serving.answer = lambda asked: refusal(404, "ModelNotFoundException", "Model not found: xd3_s")
+    assert run(serving, str(clips / "b.mp4"), "--model", "xd3_s") == 1
+    said = capsys.readouterr().err
+    assert "Model not found: xd3_s" in said
+    assert "served are" not in said

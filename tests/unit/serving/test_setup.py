@@ -200,7 +200,7 @@ def test_offline_without_cached_weights_says_why(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(_quickstart, "MODEL_STORE", tmp_path / "store")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     with pytest.raises(QuickstartError, match=r"X3D_S.*--offline"):
-        build("x3d_s", offline=True)
+        build("x3d_s", weights="published", offline=True)
     assert not (tmp_path / "store" / "x3d_s.mar").exists()
 
 
@@ -209,19 +209,19 @@ def test_the_default_falls_back_and_a_named_model_does_not(
 ) -> None:
     built = []
 
-    def refuse_x3d_s(name: str, *, offline: bool) -> None:
+    def refuse_x3d_s(name: str, *, weights: str, offline: bool) -> None:
         if name == "x3d_s":
             raise QuickstartError("no network")
         built.append(name)
 
     monkeypatch.setattr(_quickstart, "build", refuse_x3d_s)
-    assert have_archive(None, offline=False) == "camera_motion"
+    assert have_archive(None, weights="published", offline=False) == "camera_motion"
     assert built == ["camera_motion"]
     printed = capsys.readouterr().out
     assert len(printed.splitlines()) == 1
     assert printed.startswith("no network: serving camera_motion")
     with pytest.raises(QuickstartError, match="no network"):
-        have_archive("x3d_s", offline=False)
+        have_archive("x3d_s", weights="published", offline=False)
 
 
 def test_an_archive_with_other_handlers_is_noticed(tmp_path: Path) -> None:
