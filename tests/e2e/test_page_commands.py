@@ -150,6 +150,7 @@ def test_the_commands_on_checkpoints(checkout: Checkout) -> None:
     assert (checkout.root / "model_store" / "gestures.mar").is_file()
 
 
+@pytest.mark.slow
 def test_the_commands_on_operations(checkout: Checkout) -> None:
     """docs/operations.md"""
     outputs = run_page(REPOSITORY / "docs" / "operations.md", checkout)

@@ -32,9 +32,6 @@ _APART = (
     "tests/e2e/test_setup_server.py",
 )
 
-# Ray puts files into /dev/shm, and these tests count what is there.
-_COUNTS_SHARED_MEMORY = ("tests/ray/", "tests/unit/decode/test_processes.py")
-
 
 def choose(config: pytest.Config) -> None:
     """Two processes where the command line names no test and says nothing about -n; one where there is one core."""
@@ -68,7 +65,7 @@ def stop_orphans(config: pytest.Config) -> None:
 def group(nodeid: str) -> str:
     """What runs in one process, in order: a file, or everything that shares a server."""
     file = nodeid.partition("::")[0]
-    if file.startswith(_COUNTS_SHARED_MEMORY) or (file.startswith("tests/e2e/") and file not in _APART):
+    if file.startswith("tests/e2e/") and file not in _APART:
         return SHARED_SERVER
     return file
 
