@@ -12,14 +12,17 @@ base.py           predictions, management.py: models; what both clients share
 keys.py           TorchServe's keys; retry.py: when a call is repeated
 source.py         what can be sent
 results.py        what comes back; events.py: an answer that comes in lines
+live/             a live source, window by window
 upgrade.py        versions replaced without losing a request
 errors.py         what can go wrong
 """
 
-from .errors import ApiError, ClientError, RequestError, ServingError
+from .errors import ApiError, ClientError, RequestError, ServingError, SourceFailed
 from .events import StreamEnd, StreamEvent, StreamSegment, StreamStart, StreamWindow
 from .grpc_client import GrpcVideoClient
 from .http_client import VideoClient
+from .live.events import WatchEnd, WatchEvent, WatchLost, WatchReconnected, WatchSkipped, WatchWindow
+from .live.watch import Watch
 from .results import (
     Clip,
     EffectiveSampling,
@@ -51,6 +54,7 @@ __all__ = [
     "ScoredLabel",
     "Segment",
     "ServingError",
+    "SourceFailed",
     "StreamEnd",
     "StreamEvent",
     "StreamSegment",
@@ -60,5 +64,12 @@ __all__ = [
     "Timing",
     "VideoClient",
     "VideoInfo",
+    "Watch",
+    "WatchEnd",
+    "WatchEvent",
+    "WatchLost",
+    "WatchReconnected",
+    "WatchSkipped",
+    "WatchWindow",
     "WorkerInfo",
 ]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from .errors import InvalidAnswer
+from .live.reader import ReaderOptions
+from .live.watch import Watch, WatchOptions
 from .management import Management
 from .results import Embedding, Prediction, Timeline
 from .source import Source, Video
@@ -102,6 +105,56 @@ class BaseClient(Management):
         }
         answer = self.answer(video, model=model, version=version, options={**options, "format": "full"})
         return Embedding.from_json(answer)
+
+    def watch(
+        self,
+        source: str | os.PathLike[str],
+        *,
+        model: str,
+        version: str | None = None,
+        stride_sec: float | None = None,
+        window_sec: float | None = None,
+        top_k: int | None = None,
+        num_crops: int | None = None,
+        threshold: float | None = None,
+        smooth: int = 1,
+        under_way: int = 2,
+        waiting: int = 4,
+        give_up_sec: float | None = None,
+        source_timeout_sec: float = 10.0,
+        speed: float = 1.0,
+        max_buffer_bytes: int = 64 * 2**20,
+    ) -> Watch:
+        """Labels of a live source, window by window, as it goes on: iterate over what this returns.
+
+        `source` is an address (rtsp, http, HLS, ...), a capture device (`/dev/video0`) or a file, which is played in
+        real time, or `speed` times as fast. Window `k` is `[k * stride_sec, k * stride_sec + window_sec)` since the
+        first picture. A window is as long as the model's clip unless `window_sec` says otherwise, and begins where the
+        one before it ends unless `stride_sec` does. Nothing is encoded anew: each window is sent with the packets from
+        the key frame before it. `smooth` averages scores over that many windows.
+
+        Memory is bounded: `under_way` windows are asked about at once, `waiting` more may wait, and when another comes
+        the oldest is skipped, which is an event, too; up to `max_buffer_bytes` are kept of the source. A lost source
+        is tried again, with pauses up to 30 s, for `give_up_sec`, None is for ever. `source_timeout_sec` without a
+        packet is lost. Needs PyAV: `pip install 'video-action-client[watch]'`.
+
+        Raises SourceFailed where the source cannot be opened, and as `classify` does where the model cannot be asked.
+        """
+        options = WatchOptions(
+            model=model,
+            version=version,
+            stride_sec=stride_sec,
+            window_sec=window_sec,
+            top_k=top_k,
+            num_crops=num_crops,
+            threshold=threshold,
+            smooth=smooth,
+            under_way=under_way,
+            waiting=waiting,
+            max_buffer_bytes=max_buffer_bytes,
+            reading=ReaderOptions(timeout_sec=source_timeout_sec, give_up_sec=give_up_sec, speed=speed),
+        )
+        return Watch(self, source, options)
 
     def answer(
         self,

@@ -5,6 +5,7 @@
     |-- RequestTimeout                no answer in time
     |-- KeyUnavailable                the key file is missing or unreadable, or cannot be renewed
     |-- UnreadableVideo               the file to be sent cannot be read
+    |-- SourceFailed                  a live source cannot be opened, or was lost for good
     |-- InvalidAnswer                 the server answered with something else than this client expects
     `-- ApiError                      the server refused; `status` and `type` are those of its answer
         |-- RequestError              the model's handler refused this one video
@@ -64,6 +65,10 @@ class KeyUnavailable(ClientError):
 
 class UnreadableVideo(ClientError):
     """The file to be sent does not exist or cannot be read."""
+
+
+class SourceFailed(ClientError):
+    """A live source cannot be opened or read, was lost for good, or cannot be watched here."""
 
 
 class InvalidAnswer(ClientError):
