@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -36,8 +37,14 @@ def chromium_path() -> str:
 
 
 @contextlib.contextmanager
-def opened_page(*, width: int = 1280, height: int = 900, dark: bool = False, scale: float = 1) -> Iterator[Any]:
-    """A Playwright page of that size in pixels; the browser is closed and its profile removed afterwards."""
+def opened_page(
+    *, width: int = 1280, height: int = 900, dark: bool = False, scale: float = 1, camera: Path | None = None
+) -> Iterator[Any]:
+    """A Playwright page of that size in pixels; the browser is closed and its profile removed afterwards.
+
+    `camera` is a Y4M file that the fake camera shows over and over, instead of a test picture.
+    """
+    shown = [] if camera is None else [f"--use-file-for-fake-video-capture={camera}"]
     path = chromium_path()
     try:
         from playwright.sync_api import sync_playwright
@@ -47,7 +54,7 @@ def opened_page(*, width: int = 1280, height: int = 900, dark: bool = False, sca
         context = playwright.chromium.launch_persistent_context(
             profile,
             executable_path=path,
-            args=[*_ARGUMENTS, *_FAKE_CAMERA],
+            args=[*_ARGUMENTS, *_FAKE_CAMERA, *shown],
             headless=True,
             viewport={"width": width, "height": height},
             color_scheme="dark" if dark else "light",

@@ -16,6 +16,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from demo import html
+from demo.camera import camera_routes, in_tabs
 from demo.form import MOST_LABELS, form_fields
 from demo.progress import progress_of
 from demo.requests import DEFAULT_TOP_K, Form, ask, curl_line
@@ -199,7 +200,7 @@ def version_choices(served: Sequence[ModelInfo], model: str | None) -> Any:
 def build(settings: PageSettings) -> gr.Blocks:
     """The page, not yet served."""
     page = Page(settings)
-    with gr.Blocks(title=_TITLE, analytics_enabled=False, delete_cache=_CLEANING_SEC) as blocks:
+    with gr.Blocks(title=_TITLE, analytics_enabled=False, delete_cache=_CLEANING_SEC) as blocks, in_tabs():
         gr.HTML(f"<h1>{_TITLE}</h1><p>{_INTRO}</p>", elem_id="va-title")
         status = gr.HTML(elem_id="va-status")
         with gr.Row(elem_id="va-grid"):
@@ -292,6 +293,7 @@ def serve(settings: PageSettings, *, port: int | None, block: bool = True) -> st
                 Middleware(SameOriginOnly),
                 Middleware(UploadCap, folder=settings.uploads, limits=settings.limits),
             ],
+            "routes": camera_routes(settings.client),
             "docs_url": None,
             "redoc_url": None,
         },
