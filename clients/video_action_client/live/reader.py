@@ -12,10 +12,11 @@ from fractions import Fraction
 
 from ..errors import SourceFailed
 from .backlog import Backlog, ReadyClip
-from .connection import Connection, Encoded
+from .connection import Connection
 from .cutter import Cut, Cutter, LivePacket, Missed
 from .events import SkipReason, WatchLost, WatchReconnected, WatchSkipped
 from .source import LiveSource
+from .stamps import Stamped, stamped
 from .timeline import Timeline, TimesOfDay
 
 # A recording that stops that much before its end was cut off.
@@ -78,18 +79,18 @@ class Reader:
         first_sec = end_sec = Fraction(0)
         seen = False
         try:
-            for packet in connection.packets():
+            for each in stamped(connection.packets()):
                 if self._stopped.is_set():
                     return None
-                if not seen and not packet.is_key:
+                if not seen and not each.packet.is_key:
                     continue
-                source_sec = _stamps(packet).show * connection.time_base
+                source_sec = each.show * connection.time_base
                 if not seen:
                     first_sec, seen = source_sec, True
-                end_sec = max(end_sec, source_sec - first_sec + packet.duration * connection.time_base)
+                end_sec = max(end_sec, source_sec - first_sec + each.packet.duration * connection.time_base)
                 if recorded_sec is not None:
                     self._wait_until(began_at + float(source_sec - first_sec) / self._options.speed)
-                self._take(packet, connection)
+                self._take(each, connection)
         except SourceFailed as error:
             return error.message
         whole = recorded_sec is not None and end_sec >= recorded_sec - _END_TOLERANCE_SEC
@@ -99,8 +100,8 @@ class Reader:
             return None
         return f"{self._source.shown} sends nothing more"
 
-    def _take(self, packet: Encoded, connection: Connection) -> None:
-        stamps, unit_sec = _stamps(packet), connection.time_base
+    def _take(self, stamps: Stamped, connection: Connection) -> None:
+        packet, unit_sec = stamps.packet, connection.time_base
         placed = self._timeline.place(stamps.decode * unit_sec, stamps.show * unit_sec, time.monotonic())
         if placed.jumped:
             self._begin_anew("jump")
@@ -187,20 +188,6 @@ class Reader:
     def _wait_until(self, moment: float) -> None:
         while (left_sec := moment - time.monotonic()) > 0 and not self._stopped.is_set():
             self._stopped.wait(min(left_sec, _MAX_PAUSE_SEC))
-
-
-@dataclass(frozen=True, slots=True)
-class _Stamps:
-    decode: int
-    show: int
-
-
-def _stamps(packet: Encoded) -> _Stamps:
-    """Both timestamps, the one for the other where a source gives only one."""
-    show = packet.dts if packet.pts is None else packet.pts
-    if show is None:
-        raise SourceFailed("the source gives no timestamps; send it in a container that has some, such as MPEG-TS")
-    return _Stamps(show if packet.dts is None else min(packet.dts, show), show)
 
 
 def _now() -> datetime:

@@ -24,6 +24,9 @@ from .source import LiveSource
 if TYPE_CHECKING:
     from typing_extensions import Self  # of typing itself only since Python 3.11
 
+# A frame may lie exactly where a window begins or ends, and a float may be a little more than that place. A tenth of a
+# microsecond before it, much less than any source's unit of time, a boundary always falls before the same frame.
+_BEFORE_SEC = 1e-7
 _STOP_SEC = 5.0
 """How long a stopped watcher waits for what the server is asked at that moment."""
 
@@ -158,8 +161,8 @@ class Watch:
 
     def _outcome(self, clip: ReadyClip) -> WatchWindow | WatchSkipped:
         try:
-            end_sec = clip.offset_sec + float(self._window)
-            place = {"start_sec": clip.offset_sec, "end_sec": end_sec}
+            end_sec = clip.offset_sec + float(self._window) - _BEFORE_SEC
+            place = {"start_sec": max(clip.offset_sec - _BEFORE_SEC, 0.0), "end_sec": end_sec}
             answer = Prediction.from_json(self._ask(clip.video, {**self._every, **place}))
         except RequestError as error:
             return clip.skipped("refused", error.message)

@@ -17,6 +17,7 @@ from video_action_client.live import connection as connection_module
 from video_action_client.live.connection import Connection, still
 from video_action_client.live.cutter import Cut, Cutter, LivePacket
 from video_action_client.live.source import LiveSource
+from video_action_client.live.stamps import stamped
 from video_action_client.live.timeline import Timeline
 
 WINDOW, STRIDE = Fraction("0.5"), Fraction("0.2")
@@ -34,17 +35,12 @@ def clips_of(path: Path) -> list[tuple[Cut, bytes]]:
                 assert isinstance(each, Cut)
                 clips.append((each, connection.file_of(each.packets)))
 
-        for packet in connection.packets():
-            assert packet.pts is not None or packet.dts is not None
-            pts = packet.dts if packet.pts is None else packet.pts
-            dts = pts if packet.dts is None else packet.dts
-            assert pts is not None
-            assert dts is not None
-            unit = connection.time_base
-            placed = timeline.place(min(dts, pts) * unit, pts * unit, 0.0)
+        for each in stamped(connection.packets()):
+            packet, unit = each.packet, connection.time_base
+            placed = timeline.place(each.decode * unit, each.show * unit, 0.0)
             live = LivePacket(
                 data=packet.data,
-                pts=pts,
+                pts=each.show,
                 show_sec=placed.show_sec,
                 decode_sec=placed.decode_sec,
                 is_key=packet.is_key,

@@ -12,9 +12,11 @@ import pytest
 
 from tests.support.videos import PLANS, make_video
 from video_action_client import ScoredLabel, SourceFailed
+from video_action_client.live.connection import Encoded
 from video_action_client.live.parameters import ParameterSets, is_annex_b
 from video_action_client.live.smoothing import Smoothing
 from video_action_client.live.source import LiveSource
+from video_action_client.live.stamps import stamped
 from video_action_client.live.timeline import Timeline, TimesOfDay
 
 
@@ -61,6 +63,20 @@ def test_times_of_day_follow_a_slow_clock() -> None:
         times.note(Fraction(second) * Fraction(99, 100), 1_000_000.0 + second)
     late = times.of(Fraction(3599) * Fraction(99, 100)).timestamp() - 1_003_599.0
     assert -0.7 < late <= 0
+
+
+def encoded(pts: int | None, dts: int | None) -> Encoded:
+    return Encoded(data=b"", pts=pts, dts=dts, duration=3000, is_key=False, head=b"", new_parameters=None)
+
+
+def test_missing_timestamps_are_found() -> None:
+    """As GStreamer's RTSP server gives them, with two B-frames."""
+    given = [(None, None), (9000, None), (3000, None), (6000, 3000), (18000, 6000), (None, None)]
+    found = [(each.decode, each.show) for each in stamped(encoded(*each) for each in given)]
+    assert found == [(0, 0), (9000, 9000), (3000, 3000), (3000, 6000), (6000, 18000), (21000, 21000)]
+    assert [each.show for each in stamped([encoded(None, None), encoded(7000, None)])] == [4000, 7000]
+    with pytest.raises(SourceFailed, match="no timestamps"):
+        list(stamped([encoded(None, None)] * 50))
 
 
 def label(name: str, score: float, class_id: int) -> ScoredLabel:
