@@ -311,7 +311,7 @@ def test_the_examples_of_the_page_run(
             outputs.append(done.stdout)
     server.unregister("page", "2.0")  # the page unregisters the first
     (server.model_store / "page-2.0.mar").unlink()
-    assert len(outputs) == 12
+    assert len(outputs) == 14
     predicted, models = outputs[1], outputs[-3]
     assert predicted.count("ms in the server") == 3
     assert "Version: 2.0 registered with" in models
@@ -354,11 +354,13 @@ def test_the_wheel_holds_the_package_alone(wheel: Path) -> None:
     assert {folder for folder in folders if not folder.endswith(".dist-info")} == {"video_action_client"}
     assert "video_action_client/py.typed" in names
     assert "video_action_client/commands/predict.py" in names
+    assert "video_action_client/live/watch.py" in names
     assert "Requires-Python: >=3.10" in metadata
     # No application could be installed beside exact versions.
     requirements = re.findall(r"^Requires-Dist: (.*)$", metadata, re.MULTILINE)
-    assert len(requirements) == 4
-    assert not [each for each in requirements if "==" in each]
+    assert [each for each in requirements if "extra ==" in each] == ['av<19,>=14; extra == "watch"']
+    assert len(requirements) == 5
+    assert not [each for each in requirements if "==" in each.partition(";")[0]]
 
 
 def oldest_python() -> str:

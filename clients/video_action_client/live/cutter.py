@@ -96,8 +96,12 @@ class Cutter:
         self._gap = reason
 
     def finish(self) -> list[Cut | Missed]:
-        """No packet follows. Windows that reach to the end of the last picture are whole."""
-        return self._whole(max((each.show_sec + each.duration_sec for each in self._packets), default=Fraction(0)))
+        """No packet follows. Windows that reach to the end of the last picture are whole; a recording shorter than a
+        window has one all the same, as a timeline has."""
+        end_sec = max((each.show_sec + each.duration_sec for each in self._packets), default=Fraction(0))
+        if self._next == 0 and self._packets and end_sec < self._window_sec:
+            return [self._cut()]
+        return self._whole(end_sec)
 
     def _whole(self, until_sec: Fraction) -> list[Cut | Missed]:
         """The windows whose pictures are all there: what is decoded from `until_sec` on is shown later still."""

@@ -91,6 +91,12 @@ def test_the_end_completes_windows_that_reach_to_the_last_picture() -> None:
     assert cutting.finish() == []
 
 
+def test_a_recording_shorter_than_a_window_has_one() -> None:
+    cutting = cutter("4", "2")
+    assert [cutting.push(packet(number)) for number in range(8)] == [[]] * 8
+    assert indices(cutting.finish()) == [0]
+
+
 def test_every_window_is_cut_or_missed_once_over_an_interruption() -> None:
     cutting = cutter("0.4", "0.2")
     settled = [each for number in range(13) for each in cutting.push(packet(number))]
