@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self  # of typing itself only since Python 3.11
 
 _WITH_SETS = ("h264", "hevc")
+_BARE = ("rawvideo", "wrapped_avframe")
+"""Pictures that are not encoded, as some capture devices give them; they are encoded here, once, as JPEG."""
+_JPEG_PIXELS, _USUAL_RATE = "yuvj420p", 30
+_JPEG_QUALITY = (2, 4)  # FFmpeg's scale: 2 is nearly without loss, 31 is the worst
 # What the server's decoder takes whatever its settings (docs/protocol.md), and MPEG-1 and 2, which only `wide` has.
 _CODECS = (*_WITH_SETS, "vp8", "vp9", "av1", "mpeg4", "mjpeg", "mpeg1video", "mpeg2video")
 _TS_CODECS = ("mpeg1video", "mpeg2video")
@@ -44,12 +48,7 @@ class Connection:
     def __init__(self, source: LiveSource, *, timeout_sec: float) -> None:
         self._av = _av()
         self._source = source
-        try:
-            self._container = self._av.open(
-                source.address, format=source.format, options=dict(source.options), timeout=(timeout_sec, timeout_sec)
-            )
-        except (self._av.FFmpegError, OSError, ValueError) as error:
-            raise SourceFailed(f"{source.shown} cannot be opened: {_words(error)}") from None
+        self._container = self._opened(timeout_sec)
         try:
             self._stream = self._picked()
         except SourceFailed:
@@ -61,6 +60,7 @@ class Connection:
         self._annex_b = self.codec in _WITH_SETS and is_annex_b(self._head)
         self._sets = ParameterSets(self.codec, self._head) if self._annex_b else None
         self._parameters: object | None = None
+        self._jpeg = self._jpeg_encoder() if self.codec in _BARE else None
 
     def __enter__(self) -> Self:
         return self
@@ -87,7 +87,7 @@ class Connection:
         try:
             for packet in self._container.demux(self._stream):
                 if packet.size:
-                    yield self._encoded(packet)
+                    yield self._encoded(packet) if self._jpeg is None else self._as_jpeg(packet)
         except (self._av.FFmpegError, OSError) as error:
             if not isinstance(error, self._av.EOFError):
                 raise SourceFailed(f"{self._source.shown} cannot be read: {_words(error)}") from None
@@ -108,20 +108,39 @@ class Connection:
 
     def _write(self, file: io.BytesIO, packets: Sequence[LivePacket]) -> None:
         with self._av.open(file, "w", format=self._container_format()) as output:
-            # Opaque: without looking for an encoder, which av has not for every codec.
-            stream = output.add_stream_from_template(self._stream, opaque=True)
+            if self._jpeg is not None:
+                stream = output.add_stream("mjpeg", rate=self._jpeg.framerate)
+                stream.width, stream.height, stream.pix_fmt = self._jpeg.width, self._jpeg.height, _JPEG_PIXELS
+            else:  # opaque: without looking for an encoder, which av has not for every codec
+                stream = output.add_stream_from_template(self._stream, opaque=True)
             stream.time_base = self._stream.time_base
             before: LivePacket | None = None
             for packet, dts in zip(packets, _decoding_times(packets), strict=True):
                 output.mux(self._written(packet, dts, packets[0], before, stream))
                 before = packet
 
+    def _opened(self, timeout_sec: float) -> Any:
+        """The container, with the source's options, or the next ones where a device refuses them."""
+        refusal = ""
+        for options in (self._source.options, *self._source.other_options):
+            try:
+                return self._av.open(
+                    self._source.address,
+                    format=self._source.format,
+                    options=dict(options),
+                    timeout=(timeout_sec, timeout_sec),
+                )
+            except (self._av.FFmpegError, OSError, ValueError) as error:
+                refusal = refusal or _words(error)
+        raise SourceFailed(f"{self._source.shown} cannot be opened: {refusal}")
+
     def _picked(self) -> Any:
         streams = [each for each in self._container.streams.video if each.codec_context is not None]
         if not streams:
             raise SourceFailed(f"{self._source.shown} has no video stream that can be read")
         stream = streams[0]
-        if stream.codec.canonical_name not in _CODECS:
+        is_device = self._source.format is not None
+        if stream.codec.canonical_name not in (*_CODECS, *(_BARE if is_device else ())):
             allowed = ", ".join(_CODECS)
             raise SourceFailed(f"{self._source.shown} sends {stream.codec.canonical_name}; allowed are {allowed}")
         return stream
@@ -140,6 +159,31 @@ class Connection:
             is_key=bool(packet.is_keyframe),
             head=head,
             new_parameters=None if self._annex_b else self._parameters,
+        )
+
+    def _jpeg_encoder(self) -> Any:
+        given = self._stream.codec_context
+        encoder = self._av.CodecContext.create("mjpeg", "w")
+        encoder.width, encoder.height, encoder.pix_fmt = given.width, given.height, _JPEG_PIXELS
+        encoder.time_base = self._stream.time_base
+        encoder.framerate = self._stream.average_rate or _USUAL_RATE
+        encoder.qmin, encoder.qmax = _JPEG_QUALITY
+        return encoder
+
+    def _as_jpeg(self, packet: Any) -> Encoded:
+        assert self._jpeg is not None
+        (frame,) = packet.decode()
+        picture = frame.reformat(format=_JPEG_PIXELS, dst_color_range="JPEG")
+        picture.pts, picture.pict_type = frame.pts, 0
+        (encoded,) = self._jpeg.encode(picture)
+        return Encoded(
+            data=bytes(encoded),
+            pts=packet.pts,
+            dts=packet.pts,
+            duration=packet.duration or 0,
+            is_key=True,
+            head=b"",
+            new_parameters=None,
         )
 
     def _container_format(self) -> str:

@@ -25,7 +25,8 @@ _FILE_PROTOCOLS = "file,crypto,data"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveSource:
-    """An address for FFmpeg. `format` is named where it has to be, `options` are FFmpeg's.
+    """An address for FFmpeg. `format` is named where it has to be, `options` are FFmpeg's;
+    where a device refuses them, `other_options` are tried.
 
     `is_file`: read as fast as the disk is, so it is played in real time, and its end is the end.
     """
@@ -35,6 +36,7 @@ class LiveSource:
     format: str | None = None
     is_file: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
+    other_options: tuple[Mapping[str, str], ...] = ()
 
     @classmethod
     def of(cls, source: str | os.PathLike[str]) -> LiveSource:
@@ -42,7 +44,7 @@ class LiveSource:
         text = os.fspath(source)
         scheme, colon, rest = text.partition(":")
         if colon and scheme in _DEVICE_FORMATS:
-            return cls(address=rest, shown=text, format=scheme, options=_device_options(scheme))
+            return cls._of_device(rest, text, scheme)
         if "://" in text:
             return cls._of_network(text)
         path = Path(text)
@@ -51,11 +53,18 @@ class LiveSource:
         except OSError as error:
             raise SourceFailed(f"{text} cannot be watched: {error.strerror}; {_ALLOWED}") from None
         if stat.S_ISCHR(mode):
-            return cls(address=text, shown=text, format="v4l2", options=_device_options("v4l2"))
+            return cls._of_device(text, text, "v4l2")
         if stat.S_ISDIR(mode):
             raise SourceFailed(f"{text} is a folder and cannot be watched; {_ALLOWED}")
         # With the protocol's name in front, a file called `concat:x` is still a file.
         return cls(address=f"file:{text}", shown=text, is_file=True, options={"protocol_whitelist": _FILE_PROTOCOLS})
+
+    @classmethod
+    def _of_device(cls, address: str, text: str, format: str) -> LiveSource:
+        """Cameras give many more pictures a second as JPEG than bare, and those need not be encoded here."""
+        if format != "v4l2":
+            return cls(address=address, shown=text, format=format)
+        return cls(address=address, shown=text, format=format, options={"input_format": "mjpeg"}, other_options=({},))
 
     @classmethod
     def _of_network(cls, text: str) -> LiveSource:
@@ -80,8 +89,3 @@ _ALLOWED = (
 def without_password(text: str) -> str:
     """The same text with what stands before the @ of an address taken out, for messages."""
     return re.sub(r"(?<=://)[^/@\s]*@", "", text)
-
-
-def _device_options(format: str) -> dict[str, str]:
-    """Cameras give many more pictures a second as JPEG than bare, and those need not be encoded here."""
-    return {"input_format": "mjpeg"} if format == "v4l2" else {}

@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 
 from tests.support.videos import PLANS, VideoPlan, frame_index, make_video
@@ -124,6 +125,33 @@ def test_clips_after_a_change_of_parameters_can_be_decoded(container: str, tmp_p
     before = {width for show_sec, width in sizes if show_sec < 1}
     after = {width for show_sec, width in sizes if show_sec >= 1}
     assert (before, after) == ({160}, {192})
+
+
+def test_bare_pictures_of_a_device_become_jpeg() -> None:
+    """FFmpeg's test picture, a device without a camera: its clip has as many pictures, and they look the same."""
+    source = LiveSource.of("lavfi:testsrc=size=160x120:rate=10:duration=2")
+    with Connection(source, timeout_sec=10) as connection:
+        packets = [
+            LivePacket(
+                data=each.packet.data,
+                pts=each.show,
+                show_sec=each.show * connection.time_base,
+                decode_sec=each.decode * connection.time_base,
+                is_key=each.packet.is_key,
+                duration=each.packet.duration,
+            )
+            for each in stamped(connection.packets())
+        ]
+        clip = connection.file_of(packets[5:15])
+    with av.open(io.BytesIO(clip), "r") as container, av.open(source.address, "r", format="lavfi") as bare:
+        stream = container.streams.video[0]
+        assert stream.codec_context.name == "mjpeg"
+        frames = list(container.decode(stream))
+        expected = [frame.to_ndarray(format="rgb24") for frame in bare.decode(video=0)][5:15]
+    assert [frame.time for frame in frames] == pytest.approx([index / 10 for index in range(10)])
+    for frame, picture in zip(frames, expected, strict=True):
+        difference = np.abs(frame.to_ndarray(format="rgb24").astype(int) - picture.astype(int))
+        assert difference.mean() < 6
 
 
 def test_a_source_without_pictures_or_with_others_than_are_allowed(tmp_path: Path) -> None:
