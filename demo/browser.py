@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+_TIMEOUT_MS = 90_000
+"""For every wait of a page: on a busy machine a browser alone takes many seconds to begin."""
+
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 # No sandbox: containers run as root. The rest keeps the browser itself from talking to anyone.
@@ -60,6 +63,7 @@ def opened_page(
             color_scheme="dark" if dark else "light",
             device_scale_factor=scale,
         )
+        context.set_default_timeout(_TIMEOUT_MS)
         try:
             yield context.pages[0]
         finally:

@@ -24,7 +24,7 @@ IMAGES = REPOSITORY / "docs" / "images"
 MODEL = "camera_motion"
 
 _START_TIMEOUT_SEC = 120.0
-_ANSWER_TIMEOUT_MS = 60_000
+_ANSWER_TIMEOUT_MS = 90_000
 
 
 class ScreenshotError(RuntimeError):

@@ -207,15 +207,15 @@ def test_a_text_file_is_refused_in_words(demo: str, page: Any, tmp_path: Path) -
 
 
 def test_a_recording_from_the_camera_is_classified(demo: str, page: Any) -> None:
-    """The browser's own test picture, recorded for two seconds: WebM without a duration."""
+    """The browser's own test picture, recorded for some seconds: WebM without a duration."""
     open_demo(page, demo)
     choose_model(page, "x3d_xs")
     page.click("#va-video button[aria-label='Capture from camera']")
     page.click("#va-video button:has-text('Access Webcam')")
     page.click("#va-video button:has-text('Record')")
-    page.wait_for_timeout(2500)
+    page.wait_for_timeout(4000)  # a busy machine's camera may take a second to give its first frame
     page.click("#va-video button:has-text('Stop')")
-    page.wait_for_selector("#va-video video[src*='file=']", timeout=30_000)
+    page.wait_for_selector("#va-video video[src*='file=']")
     page.click("#va-classify")
     await_answer(page)
     assert page.locator("#va-labels .va-error").count() == 0, page.inner_text("#va-labels")
@@ -252,7 +252,6 @@ def test_the_camera_has_live_labels(demo: str, panning_camera: Path) -> None:
         page.wait_for_function(
             "() => [...document.querySelectorAll('.va-live-log li')].filter("
             "each => each.textContent.includes('pan left')).length >= 3",
-            timeout=60_000,
         )
         lines = page.locator(".va-live-log li").all_inner_texts()
         assert all(re.match(r"\d\d:\d\d:\d\d\.\d - \d\d:\d\d:\d\d\.\d", line) for line in lines)
@@ -295,7 +294,7 @@ def test_a_sample_is_a_click_away_and_the_answer_can_be_taken_along(demo: str, p
     open_demo(page, demo)
     choose_model(page, "camera_motion")
     page.click("#va-sample")
-    page.wait_for_selector("#va-video video[src*='file=']", timeout=30_000)
+    page.wait_for_selector("#va-video video[src*='file=']")
     page.click("#va-classify")
     await_answer(page)
     with page.expect_download() as downloading:
