@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 from tests.support.fake_server import Answer, Asked, FakeServer, refusal
@@ -229,6 +233,29 @@ def test_labels_are_smoothed_over_windows(fake: FakeServer, full_answer: dict[st
     assert windows[2].answer.top.label == "odd"
     assert windows[2].predictions[0].score == pytest.approx(0.6)
     assert len(windows[2].predictions) == 1  # "odd" has a mean of 0.03
+
+
+def test_hls_is_followed_over_its_segments(fake: FakeServer, full_answer: dict[str, Any], tmp_path: Path) -> None:
+    """A playlist that says that it is complete is a recording: it is played, and its end is the end."""
+    with av.open(io.BytesIO(CAMERA), "r") as source:
+        options = {"hls_time": "0.5", "hls_list_size": "0", "hls_playlist_type": "vod"}
+        with av.open(str(tmp_path / "list.m3u8"), "w", format="hls", options=options) as playlist:
+            stream = playlist.add_stream_from_template(source.streams.video[0], opaque=True)
+            for packet in source.demux(source.streams.video[0]):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    playlist.mux(packet)
+    assert len(list(tmp_path.glob("*.ts"))) == 4
+    fake.answer = lambda asked: (200, full_answer)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        with watching(fake, f"http://127.0.0.1:{server.server_address[1]}/list.m3u8", speed=10) as watch:
+            events = list(watch)
+        server.shutdown()
+    assert [each.index for each in events if isinstance(each, WatchWindow)] == list(range(9))
+    assert isinstance(events[-1], WatchEnd)
+    assert events[-1].reason == "ended"
 
 
 def test_a_lost_source_is_taken_up_again(fake: FakeServer, full_answer: dict[str, Any]) -> None:
