@@ -167,6 +167,7 @@ class Soak:
         pytest.fail("the command ended by itself")
 
 
+@pytest.mark.timeout(600 + 2 * SOAK_SEC / SPEED)
 def test_soak_with_restarts_of_server_and_source(
     torchserve_installed: None, camera_motion_archive: Path, tmp_path: Path
 ) -> None:
