@@ -41,7 +41,7 @@ pytestmark = pytest.mark.slow
 RTSP_SERVER = REPOSITORY / "tests" / "support" / "rtsp_server.py"
 DEBIAN_PYTHON = "/usr/bin/python3"
 SOAK_SEC = float(os.environ.get("WATCH_SOAK_SEC", "600"))
-SPEED, STRIDE_SEC = 10, 2.0
+SPEED, STRIDE_SEC = 10, 4.0
 
 
 @pytest.fixture(scope="module")
