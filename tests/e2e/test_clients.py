@@ -358,7 +358,7 @@ def test_the_wheel_holds_the_package_alone(wheel: Path) -> None:
     assert "Requires-Python: >=3.10" in metadata
     # No application could be installed beside exact versions.
     requirements = re.findall(r"^Requires-Dist: (.*)$", metadata, re.MULTILINE)
-    assert [each for each in requirements if "extra ==" in each] == ['av<19,>=14; extra == "watch"']
+    assert [each for each in requirements if "extra ==" in each] == ['av<19,>=17.1; extra == "watch"']
     assert len(requirements) == 5
     assert not [each for each in requirements if "==" in each.partition(";")[0]]
 
