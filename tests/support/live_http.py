@@ -18,13 +18,14 @@ import av
 class LoopedCamera:
     """Each connection gets the clip from its start. `stop` ends all of them; `start` is at the same address again.
 
-    `most_loops`: a connection ends after so many; None is never.
+    `most_loops`: a connection ends after so many, or with `hangs` stays open with nothing more; None is never.
     """
 
-    def __init__(self, clip: bytes, *, speed: float = 1.0, most_loops: int | None = None) -> None:
+    def __init__(self, clip: bytes, *, speed: float = 1.0, most_loops: int | None = None, hangs: bool = False) -> None:
         self._clip = clip
         self.speed = speed
         self._most_loops = most_loops
+        self._hangs = hangs
         self._port = 0
         self._server: ThreadingHTTPServer | None = None
         self._stopping = threading.Event()
@@ -79,6 +80,8 @@ class LoopedCamera:
                     return
                 packet.stream = stream
                 output.mux(packet)
+            if self._hangs:
+                stopping.wait()
 
     def _packets(self) -> Iterator[Any]:
         shift, loops = 0, 0
@@ -106,8 +109,10 @@ class _Pipe:
 
 
 @contextmanager
-def looped_camera(clip: bytes, *, speed: float = 1.0, most_loops: int | None = None) -> Iterator[LoopedCamera]:
-    camera = LoopedCamera(clip, speed=speed, most_loops=most_loops)
+def looped_camera(
+    clip: bytes, *, speed: float = 1.0, most_loops: int | None = None, hangs: bool = False
+) -> Iterator[LoopedCamera]:
+    camera = LoopedCamera(clip, speed=speed, most_loops=most_loops, hangs=hangs)
     camera.start()
     try:
         yield camera

@@ -48,6 +48,7 @@ class Connection:
     def __init__(self, source: LiveSource, *, timeout_sec: float) -> None:
         self._av = _av()
         self._source = source
+        self._timeout_sec = timeout_sec
         self._container = self._opened(timeout_sec)
         try:
             self._stream = self._picked()
@@ -90,7 +91,7 @@ class Connection:
                     yield self._encoded(packet) if self._jpeg is None else self._as_jpeg(packet)
         except (self._av.FFmpegError, OSError) as error:
             if not isinstance(error, self._av.EOFError):
-                raise SourceFailed(f"{self._source.shown} cannot be read: {_words(error)}") from None
+                raise SourceFailed(f"{self._source.shown} cannot be read: {self._words(error)}") from None
 
     def file_of(self, packets: Sequence[LivePacket]) -> bytes:
         """A video file of these packets, copied as they are; the first is a key frame, whose picture is at 0 s.
@@ -103,7 +104,7 @@ class Connection:
         try:
             self._write(file, packets)
         except (self._av.FFmpegError, OSError, ValueError) as error:
-            raise SourceFailed(f"a clip of {self._source.shown} cannot be written: {_words(error)}") from None
+            raise SourceFailed(f"a clip of {self._source.shown} cannot be written: {self._words(error)}") from None
         return file.getvalue()
 
     def _write(self, file: io.BytesIO, packets: Sequence[LivePacket]) -> None:
@@ -131,7 +132,7 @@ class Connection:
                     timeout=(timeout_sec, timeout_sec),
                 )
             except (self._av.FFmpegError, OSError, ValueError) as error:
-                refusal = refusal or _words(error)
+                refusal = refusal or self._words(error)
         raise SourceFailed(f"{self._source.shown} cannot be opened: {refusal}")
 
     def _picked(self) -> Any:
@@ -205,6 +206,12 @@ class Connection:
             written.set_sidedata(packet.new_parameters)
         return written
 
+    def _words(self, error: Exception) -> str:
+        """What FFmpeg says, without the address, in which a password may be."""
+        if isinstance(error, self._av.error.ExitError):  # how av ends a call that takes longer than it may
+            return f"nothing came for {self._timeout_sec:g} s"
+        return without_password(str(getattr(error, "strerror", None) or error))
+
 
 def still() -> bytes:
     """A video of one grey picture, to ask a model what it is like."""
@@ -240,8 +247,3 @@ def _av() -> Any:
             "watching a source needs PyAV, which is not installed: pip install 'video-action-client[watch]'"
         ) from None
     return av
-
-
-def _words(error: Exception) -> str:
-    """What FFmpeg says, without the address, in which a password may be."""
-    return without_password(str(getattr(error, "strerror", None) or error))

@@ -283,6 +283,16 @@ def test_a_lost_source_is_taken_up_again(fake: FakeServer, full_answer: dict[str
     assert end.windows + end.skipped == len(indices(events))
 
 
+def test_a_source_that_hangs_is_lost(fake: FakeServer, full_answer: dict[str, Any]) -> None:
+    fake.answer = lambda asked: (200, full_answer)
+    with (
+        looped_camera(CAMERA, speed=10, most_loops=3, hangs=True) as camera,
+        watching(fake, camera.url, source_timeout_sec=1) as watch,
+    ):
+        lost = next(each for each in watch if isinstance(each, WatchLost))
+    assert "cannot be read: nothing came for 1 s" in lost.message
+
+
 def test_a_source_that_stays_away_is_given_up(fake: FakeServer, full_answer: dict[str, Any]) -> None:
     fake.answer = lambda asked: (200, full_answer)
     with looped_camera(CAMERA, speed=10, most_loops=1) as camera, watching(fake, camera.url, give_up_sec=0.3) as watch:
