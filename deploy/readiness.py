@@ -20,10 +20,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from deploy.tiny_video import tiny_video
 from serving.environment import Ports
+from serving.tiny_clip import tiny_clip
 
 _PERIOD_SEC = 1.0
+_LOADING_PERIOD_SEC = 0.2  # while no worker has loaded: the replica serves that much earlier
 _PREDICTION_PERIOD_SEC = 5.0
 _PREDICTION_TIMEOUT_SEC = 5.0
 _BUSY_SHARE = 0.05  # of one core, over the whole timeout: a worker that decodes or computes uses one or more
@@ -38,7 +39,7 @@ class Readiness:
         self,
         ports: Ports,
         *,
-        video: Callable[[], bytes] = tiny_video,
+        video: Callable[[], bytes] = tiny_clip,
         processes: Path = Path("/proc"),
         prediction_timeout_sec: float = _PREDICTION_TIMEOUT_SEC,
     ) -> None:
@@ -47,10 +48,14 @@ class Readiness:
         self._video, self._processes = video, processes
         self._timeout_sec = prediction_timeout_sec
         self._answered: dict[str, float] = {}
+        self._loading = True
         self.problem: str | None = _STARTING
 
     def serve(self, port: int) -> ThreadingHTTPServer:
-        """Look every second, in a thread, and answer `GET /ready` on that loopback port with 200 or 503."""
+        """Look every second in a thread, and more often while models load.
+
+        Answers `GET /ready` on that loopback port with 200 or 503.
+        """
         server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
         threading.Thread(target=server.serve_forever, daemon=True).start()
         threading.Thread(target=self._watch, daemon=True).start()
@@ -60,10 +65,11 @@ class Readiness:
         body = self._video()
         while True:
             self.look(body)
-            time.sleep(_PERIOD_SEC)
+            time.sleep(_LOADING_PERIOD_SEC if self._loading else _PERIOD_SEC)
 
     def look(self, body: bytes) -> None:
         """Ask all models once and set `problem` to the first one's, as a sentence."""
+        self._loading = True
         try:
             names = [each["modelName"] for each in self._managed("/models?limit=1000")["models"]]
             problems = [self._problem_of(name, body) for name in names]
@@ -77,6 +83,7 @@ class Readiness:
         if not pids:
             self._answered.pop(name, None)
             return f"no worker of {name} is ready"
+        self._loading = False
         if time.monotonic() < self._answered.get(name, -_PREDICTION_PERIOD_SEC) + _PREDICTION_PERIOD_SEC:
             return None
         before = cpu_seconds(pids, self._processes)
@@ -123,10 +130,11 @@ def _handler(readiness: Readiness) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             problem = readiness.problem if self.path == "/ready" else "ask for /ready"
             text = f"{problem or 'ready'}\n".encode()
-            self.send_response(503 if problem else 200)
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text)
+            with contextlib.suppress(ConnectionError):  # who asked has gone: a check that took too long
+                self.send_response(503 if problem else 200)
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text)
 
         def log_message(self, format: str, *args: object) -> None:
             """Probes every second are not worth a line each."""

@@ -29,6 +29,9 @@ from deploy.readiness import Readiness
 from serving.environment import Ports, serving_environment
 
 DEFAULT_CONFIG = Path(__file__).parent / "config.properties"
+CLASSES = Path(sys.prefix) / "torchserve.jsa"
+"""Where `deploy.class_archive` leaves the classes of TorchServe's Java process."""
+JAVA_OPTIONS = "JDK_JAVA_OPTIONS"  # read by the `java` command itself
 DEFAULT_DRAIN_SEC = 90.0  # above a request's longest time, request_timeout_sec, which is 60 unless an archive says more
 _QUIET_SEC = 1.0  # without a connection: HAProxy closes one and opens the next for each request
 _STOP_SEC = 20.0
@@ -89,7 +92,8 @@ def _reap() -> dict[int, int]:
     return ended
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """Process ids of what this process started and has not outlived."""
     found = []
     for folder in Path("/proc").iterdir():
         with contextlib.suppress(OSError, IndexError):
@@ -105,7 +109,7 @@ def _end_group(group: int) -> None:
     The Java process ends its workers itself; workers that end before it are started again, which holds up its end. The
     launcher waits for it, so what is signalled is the launcher's child.
     """
-    for pid in _children(group) or [group]:
+    for pid in children(group) or [group]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
     for number, seconds in ((0, _STOP_SEC), (signal.SIGKILL, 5.0)):
@@ -147,13 +151,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A container that is started again finds its volume as the last one left it: a process id, an unpacked archive.
     shutil.rmtree(directory / ".serving", ignore_errors=True)
     env = serving_environment(directory, options.config.resolve()) | {"HOME": str(directory)}
+    if CLASSES.is_file():
+        env[JAVA_OPTIONS] = f"-XX:SharedArchiveFile={CLASSES}"
+    # Java takes recorded classes only if the folders of its class path, of which this is one, are empty.
+    folder = Path(env["TEMP"], "empty")
+    folder.mkdir(exist_ok=True)
     ports = Ports.of_config(options.config)
     command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--no-config-snapshots",
                "--model-store", str(options.model_store.resolve()), "--models", *options.models]  # fmt: skip
     if options.ready_port:
         Readiness(ports).serve(options.ready_port)
     served = (ports.inference, ports.grpc_inference)
-    return Supervisor(command, env=env, cwd=directory, ports=served).run(drain_sec=options.drain_sec)
+    return Supervisor(command, env=env, cwd=folder, ports=served).run(drain_sec=options.drain_sec)
 
 
 if __name__ == "__main__":

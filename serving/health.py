@@ -5,17 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from typing import get_args
 
-import numpy as np
-
-from camera_motion.render import encode_h264
+from serving.tiny_clip import tiny_clip
 from video_action_client import ClientError, ModelInfo, VideoClient
 from video_action_client.errors import ConnectionFailed, InvalidKey, KeyUnavailable
 from video_action_client.keys import Api
-
-_CLIP_FRAMES, _CLIP_FPS, _CLIP_WIDTH, _CLIP_HEIGHT = 8, 8, 64, 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +65,6 @@ class ServerStatus:
         if self.problem is not None:
             return 2
         return int(not self.models or any(model.problem is not None for model in self.models))
-
-
-@cache
-def tiny_clip() -> bytes:
-    """One second of H.264, 64 x 48, in under 2 KB: a grey picture in which a bright block moves."""
-    frames = np.full((_CLIP_FRAMES, _CLIP_HEIGHT, _CLIP_WIDTH, 3), 96, dtype=np.uint8)
-    for index, frame in enumerate(frames):
-        frame[16:32, 6 * index : 6 * index + 16] = 208
-    return encode_h264(frames, fps=_CLIP_FPS)
 
 
 def try_prediction(client: VideoClient, model: str, version: str | None = None) -> TinyPrediction:

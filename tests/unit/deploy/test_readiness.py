@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
@@ -13,11 +12,9 @@ import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import av
 import pytest
 
 from deploy.readiness import Readiness, cpu_seconds
-from deploy.tiny_video import NUM_FRAMES, SIDE, tiny_video
 from serving.environment import Ports
 
 
@@ -99,6 +96,22 @@ def test_what_answers_mean(fake: FakeTorchServe, status: int, expected: str | No
     assert found == (f"m answers a prediction with {expected}" if expected else None)
 
 
+def test_who_loads_is_asked_more_often(fake: FakeTorchServe, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    fake.workers = [{"status": "UNLOADING", "pid": 5}]
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        fake.workers = [{"status": "READY", "pid": os.getpid()}]
+        if len(pauses) == 2:
+            raise SystemExit
+
+    monkeypatch.setattr("deploy.readiness.time.sleep", sleep)
+    with pytest.raises(SystemExit):
+        fake.readiness()._watch()
+    assert pauses[0] < pauses[1] == 1.0
+
+
 def test_no_answer_from_an_idle_worker_is_death(fake: FakeTorchServe) -> None:
     sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
     try:
@@ -146,11 +159,3 @@ def test_the_state_is_told_over_http(fake: FakeTorchServe) -> None:
     finally:
         server.shutdown()
         server.server_close()
-
-
-def test_the_tiny_video_is_tiny_and_a_video() -> None:
-    content = tiny_video()
-    assert len(content) < 10_000
-    with av.open(io.BytesIO(content), "r") as file:
-        frames = list(file.decode(video=0))
-    assert [(frame.width, frame.height) for frame in frames] == [(SIDE, SIDE)] * NUM_FRAMES

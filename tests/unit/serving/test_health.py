@@ -6,11 +6,10 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import av
 import pytest
 
 from scripts import smoke, status
-from serving.health import tiny_clip
+from serving.tiny_clip import tiny_clip
 from tests.support.fake_server import Answer, Asked, FakeServer, KeyFile, described, refusal
 from video_action_client import VideoClient
 
@@ -187,12 +186,3 @@ def test_smoke_wants_the_model_named_where_there_are_several(
         smoke.main([fake.url, "--management-url", fake.url, "--token", "t"])
     assert ended.value.code == 2
     assert "name the model with --model; served are: m, n" in capsys.readouterr().err
-
-
-def test_the_tiny_clip_is_tiny_and_a_video(tmp_path: Any) -> None:
-    path = tmp_path / "tiny.mp4"
-    path.write_bytes(tiny_clip())
-    assert len(tiny_clip()) < 2048
-    with av.open(path) as container:
-        frames = list(container.decode(video=0))
-    assert [(frame.width, frame.height) for frame in frames] == [(64, 48)] * 8
