@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,8 +17,19 @@ from tests.support.traffic import ONE_WORKER, change_settings
 def embedded_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model store with `camera_motion`, one worker."""
     store = tmp_path_factory.mktemp("store")
-    change_settings(package("camera_motion", store, "--weights", "published"), ONE_WORKER)
+    archive = package("camera_motion", store, "--weights", "published")
+    change_settings(archive, ONE_WORKER)
+    store.chmod(0o755)  # made by pytest for its own user; a container's is another one
+    archive.chmod(0o644)
     return store
+
+
+@pytest.fixture(scope="session")
+def image() -> str:
+    name = os.environ.get("VIDEO_SERVING_IMAGE")
+    if name is None:
+        pytest.skip("VIDEO_SERVING_IMAGE names no image: podman build -f deploy/Dockerfile --target cpu -t NAME .")
+    return name
 
 
 @pytest.fixture(scope="session")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
-import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -22,8 +20,9 @@ from tests.support.deployment import (
     DEPLOY,
     Gateway,
     Supervised,
-    free_port,
+    edge,
     gateway,
+    padded,
     program,
     supervised,
     wait_for_status,
@@ -196,33 +195,6 @@ def test_a_stop_under_load_loses_no_request(embedded_store: Path, tmp_path: Path
         assert "stopping TorchServe with 0 connections" in server.said()
 
 
-@contextmanager
-def edge(gates: list[Gateway], folder: Path) -> Iterator[str]:
-    """The URL of an nginx with deploy/machine/nginx.conf before these gateways."""
-    nginx, port = program("nginx", "nginx-light"), free_port()
-    pem = REPOSITORY / "tests" / "support" / "loopback_tls.pem"
-    site = (DEPLOY / "machine" / "nginx.conf").read_text().replace("listen 443", f"listen 127.0.0.1:{port}")
-    servers = "".join(f"    server 127.0.0.1:{gate.port} max_fails=1 fail_timeout=2s;\n" for gate in gates)
-    site = re.sub(r"^    server 127\.0\.0\.1:8000 .*\n", servers, site, flags=re.MULTILINE)
-    (folder / "site.conf").write_text(re.sub(r"/etc/video-serving/tls\.\w+", str(pem), site))
-    paths = "".join(
-        f"{each}_temp_path {folder}/{each}; " for each in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    (folder / "nginx.conf").write_text(
-        f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/edge.log;\n"
-        f"events {{}} http {{ access_log off; {paths} include {folder}/site.conf; }}\n"
-    )
-    process = subprocess.Popen([nginx, "-c", str(folder / "nginx.conf")])
-    try:
-        while process.poll() is None:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                break
-        yield f"https://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
-
-
 @pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
 def test_replicas_behind_the_edge_are_restarted_and_killed_without_a_loss(
     embedded_store: Path, replica: Supervised, before_it: Gateway, tmp_path: Path, h264_video: bytes
@@ -240,7 +212,9 @@ def test_replicas_behind_the_edge_are_restarted_and_killed_without_a_loss(
             return server, gate
 
         first, second = start("first"), start("second")
-        url = stack.enter_context(edge([before_it, first[1], second[1]], tmp_path))
+        url = stack.enter_context(
+            edge([f"127.0.0.1:{gate.port}" for gate in (before_it, first[1], second[1])], tmp_path)
+        ).url
 
         def ask() -> None:
             while not stopping.is_set():
@@ -267,11 +241,6 @@ def test_replicas_behind_the_edge_are_restarted_and_killed_without_a_loss(
             for client in clients:
                 client.result()
     assert answered == [200] * len(answered)
-
-
-def padded(video: bytes) -> bytes:
-    """The video with 0.8 MB of boxes that hold nothing: the same answer."""
-    return video + b"\0\0\0\x08free" * 100_000
 
 
 def wait_until(condition: Callable[[], bool], clients: list[Future[None]]) -> None:

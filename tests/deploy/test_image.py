@@ -7,6 +7,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,11 @@ ASK = """
 import sys, urllib.request
 request = urllib.request.Request(sys.argv[1], data=sys.stdin.buffer.read() or None)
 sys.stdout.buffer.write(urllib.request.urlopen(request, timeout=60).read())
+"""
+LIST = """
+import json, pathlib
+files = [file for file in pathlib.Path("/proc").glob("[0-9]*/cmdline")]
+print(json.dumps([[int(file.parent.name), file.read_bytes().replace(bytes(1), b" ").decode()] for file in files]))
 """
 
 
@@ -38,21 +44,12 @@ class Container:
         return done.stdout if done.returncode == 0 else None
 
 
-@pytest.fixture(scope="module")
-def image() -> str:
-    name = os.environ.get("VIDEO_SERVING_IMAGE")
-    if name is None:
-        pytest.skip("VIDEO_SERVING_IMAGE names no image: podman build -f deploy/Dockerfile --target cpu -t NAME .")
-    return name
-
-
-@pytest.fixture(scope="module")
-def container(image: str, embedded_store: Path) -> Iterator[Container]:
-    podman, name = program("podman", "podman"), f"video-serving-test-{os.getpid()}"
-    embedded_store.chmod(0o755)  # made by pytest for its own user; the container's is another one
+@contextmanager
+def running_container(image: str, store: Path, *options: str) -> Iterator[Container]:
+    podman, name = program("podman", "podman"), f"video-serving-test-{os.getpid()}-{time.monotonic_ns()}"
     command = [podman, "run", "--detach", "--name", name, "--read-only", "--cap-drop=ALL", "--network=none",
-               "--security-opt=no-new-privileges", "--memory=2g", "--pids-limit=512",
-               "--tmpfs=/serving:rw,size=512m,mode=1777", f"--volume={embedded_store}:/models:ro", image]  # fmt: skip
+               "--security-opt=no-new-privileges", "--memory=2g", "--pids-limit=512", *options,
+               "--tmpfs=/serving:rw,size=512m,mode=1777", f"--volume={store}:/models:ro", image]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True)
     try:
         running = Container(podman, name)
@@ -64,6 +61,12 @@ def container(image: str, embedded_store: Path) -> Iterator[Container]:
         yield running
     finally:
         subprocess.run([podman, "rm", "--force", "--time", "0", name], capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def container(image: str, embedded_store: Path) -> Iterator[Container]:
+    with running_container(image, embedded_store) as running:
+        yield running
 
 
 def test_it_is_small_and_runs_as_nobody(image: str) -> None:
@@ -95,6 +98,27 @@ def test_it_has_no_rights(container: Container) -> None:
     assert int(fields["CapEff"], 16) == 0
     assert fields["NoNewPrivs"] == "1"
     assert fields["Seccomp"] == "2"
+
+
+def test_its_java_process_starts_from_the_recorded_classes(container: Container) -> None:
+    (java,) = (each for each in processes(container) if "org.pytorch.serve.ModelServer" in each[1])
+    assert "/torchserve.jsa" in container.run("cat", f"/proc/{java[0]}/maps").stdout.decode()
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core is all there is")
+def test_a_quota_of_one_core_means_one_thread_and_one_decoder(image: str, embedded_store: Path) -> None:
+    with running_container(image, embedded_store, "--cpus=1") as limited:
+        described = limited.ask("http://127.0.0.1:8081/models/camera_motion?customized=true")
+        assert described is not None
+        (version,) = json.loads(described)
+        assert version["customizedMetadata"]["threads"] == 1
+        assert sum("handlers.decode.worker" in command for _, command in processes(limited)) == 1
+
+
+def processes(container: Container) -> list[tuple[int, str]]:
+    """Process id and command line of all that run in the container."""
+    done = container.run("python", "-c", LIST)
+    return [(pid, command) for pid, command in json.loads(done.stdout)]
 
 
 def test_it_stops_with_status_0(container: Container) -> None:

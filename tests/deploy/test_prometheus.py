@@ -5,14 +5,17 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 import yaml
 
 from deploy.monitoring import ALERTS, PANELS, REQUESTS_IN_SYSTEM
-from tests.support.deployment import DEPLOY, Gateway, free_port, program, wait_for_status
+from serving.environment import Ports
+from tests.support.deployment import DEPLOY, Gateway, Listening, free_port, gateway, program, wait_for_status
 
 pytestmark = pytest.mark.slow
 PANEL_EXPRESSIONS = [(panel.title, expression) for panel in PANELS for _, expression in panel.expressions]
@@ -128,6 +131,47 @@ def series(url: str, expression: str) -> list[object]:
     assert answer["status"] == "success", answer
     found: list[object] = answer["data"]["result"]
     return found
+
+
+def test_an_alert_arrives_in_alertmanager(tmp_path: Path) -> None:
+    """A gateway whose TorchServe is not there, and the rules as they are: the alert comes after its minute."""
+    alertmanager, binary = (
+        program("prometheus-alertmanager", "prometheus-alertmanager"),
+        program("prometheus", "prometheus"),
+    )
+    manager_port, port, nobody = free_port(), free_port(), Ports.free()
+    (tmp_path / "alertmanager.yml").write_text("route: {receiver: nobody}\nreceivers: [{name: nobody}]\n")
+    with gateway(Listening(nobody, free_port()), tmp_path) as gate, ExitStack() as stack:
+        target = {"static_configs": [{"targets": [f"127.0.0.1:{gate.operations_port}"]}]}
+        manager = {"static_configs": [{"targets": [f"127.0.0.1:{manager_port}"]}]}
+        config = {
+            "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+            "rule_files": [str(DEPLOY / "prometheus" / "alerts.yaml")],
+            "alerting": {"alertmanagers": [manager]},
+            "scrape_configs": [{"job_name": "gateway", **target}],
+        }
+        (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
+        commands = (
+            [alertmanager, f"--config.file={tmp_path}/alertmanager.yml", f"--storage.path={tmp_path}/manager",
+             f"--web.listen-address=127.0.0.1:{manager_port}", "--cluster.listen-address=", "--log.level=error"],
+            [binary, f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data",
+             f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"],
+        )  # fmt: skip
+        for command in commands:
+            process = subprocess.Popen(command)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+        wait_for_status(f"http://127.0.0.1:{manager_port}/-/ready", 200)
+        deadline = time.monotonic() + 300
+        alerts: list[dict[str, Any]] = []
+        while not alerts:
+            assert time.monotonic() < deadline, "no alert came"
+            time.sleep(1)
+            alerts = requests.get(f"http://127.0.0.1:{manager_port}/api/v2/alerts", timeout=30).json()
+    (alert,) = (each for each in alerts if each["labels"]["alertname"] == "VideoServingNoReadyReplica")
+    assert alert["labels"]["severity"] == "critical"
+    assert alert["annotations"]["summary"] == "No replica answers predictions."
+    assert alert["status"]["state"] == "active"
 
 
 @pytest.mark.e2e

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,12 +61,18 @@ def wait_for_status(url: str, status: int, *, timeout_sec: float = 120.0) -> Non
 
 
 @dataclass(frozen=True)
-class Supervised:
+class Listening:
+    """Where a gateway finds its TorchServe and process 1."""
+
+    ports: Ports
+    ready_port: int
+
+
+@dataclass(frozen=True)
+class Supervised(Listening):
     """A TorchServe under deploy.supervise."""
 
     process: subprocess.Popen[bytes]
-    ports: Ports
-    ready_port: int
     directory: Path
 
     @property
@@ -99,7 +107,7 @@ def supervised(store: Path, directory: Path, *, drain_sec: float = 60.0) -> Iter
     with (directory / "said").open("wb") as said:
         process = subprocess.Popen(command, cwd=REPOSITORY, env=env, stdout=said, stderr=subprocess.STDOUT)
     try:
-        yield Supervised(process, ports, ready_port, directory)
+        yield Supervised(ports, ready_port, process, directory)
     finally:
         if process.poll() is None:
             stop_processes([*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)])
@@ -125,7 +133,7 @@ class Gateway:
 
 
 @contextmanager
-def gateway(server: Supervised, folder: Path, **variables: str) -> Iterator[Gateway]:
+def gateway(server: Listening, folder: Path, **variables: str) -> Iterator[Gateway]:
     """The gateway of that server, with the keys `alices-key` and `bobs-key`."""
     haproxy, keys = program("haproxy", "haproxy"), folder / "keys"
     keys.write_text("alices-key alice\nbobs-key bob\n")
@@ -158,3 +166,55 @@ def wait_for_answer(url: str, process: subprocess.Popen[bytes], log: Path) -> No
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.05)
+
+
+class Edge:
+    """A running nginx with deploy/machine/nginx.conf."""
+
+    def __init__(self, url: str, folder: Path, port: int) -> None:
+        self.url, self._folder, self._port = url, folder, port
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def write(self, servers: Sequence[str]) -> None:
+        """The site's configuration with these gateways behind it, `127.0.0.1:PORT` or `unix:PATH`."""
+        pem = REPOSITORY / "tests" / "support" / "loopback_tls.pem"
+        site = (DEPLOY / "machine" / "nginx.conf").read_text()
+        site = site.replace("listen 443", f"listen 127.0.0.1:{self._port}")
+        lines = "".join(f"    server {each} max_fails=1 fail_timeout=2s;\n" for each in servers)
+        site = re.sub(r"^    server 127\.0\.0\.1:8000 .*\n", lines, site, flags=re.MULTILINE)
+        (self._folder / "site.conf").write_text(re.sub(r"/etc/video-serving/tls\.\w+", str(pem), site))
+
+    def change(self, servers: Sequence[str]) -> None:
+        """Have others behind it from now on; requests under way stay where they are."""
+        assert self.process is not None
+        self.write(servers)
+        self.process.send_signal(signal.SIGHUP)
+
+
+@contextmanager
+def edge(servers: Sequence[str], folder: Path) -> Iterator[Edge]:
+    """An nginx before these gateways, with a certificate that clients have no reason to trust."""
+    nginx, port = program("nginx", "nginx-light"), free_port()
+    running = Edge(f"https://127.0.0.1:{port}", folder, port)
+    running.write(servers)
+    names = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    paths = "".join(f"{each}_temp_path {folder}/{each}; " for each in names)
+    user = "user root; " if os.geteuid() == 0 else ""
+    (folder / "nginx.conf").write_text(
+        f"daemon off; {user}worker_processes 1; pid {folder}/pid; error_log {folder}/edge.log;\n"
+        f"events {{}} http {{ access_log off; {paths} include {folder}/site.conf; }}\n"
+    )
+    running.process = subprocess.Popen([nginx, "-c", str(folder / "nginx.conf")])
+    try:
+        while running.process.poll() is None:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+        yield running
+    finally:
+        running.process.terminate()
+        running.process.wait()
+
+
+def padded(video: bytes, megabytes: float = 0.8) -> bytes:
+    """The video with so many MB of boxes that hold nothing: the same answer."""
+    return video + b"\0\0\0\x08free" * round(megabytes * 1e6 / 8)
