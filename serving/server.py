@@ -251,15 +251,18 @@ class TorchServe(Server):
         config.parent.mkdir(parents=True, exist_ok=True)
         config.write_text("".join(f"{key}={value}\n" for key, value in self._settings.items()))
         env = serving_environment(self.directory, config) | self._env
-        command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--no-config-snapshots"]
-        if self._models:
-            command += ["--models", *self._models]
+        command = self._command(env)
         with (self.directory / "logs" / "console.log").open("wb") as console:
             self._launcher = subprocess.Popen(
                 command, cwd=self.directory, env=env, stdout=console, stderr=subprocess.STDOUT, start_new_session=True
             )
         names = [self._registered_name(model) for model in self._models]
         self.wait_ready(names, process=psutil.Process(self._launcher.pid), timeout_sec=self._ready_timeout_sec)
+
+    def _command(self, env: Mapping[str, str]) -> list[str]:
+        """What runs the server in the foreground; `env` is the environment that it gets."""
+        command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--no-config-snapshots"]
+        return [*command, "--models", *self._models] if self._models else command
 
     def _registered_name(self, model: str) -> str:
         """The name under which `--models MODEL` registers: before the `=`, else the one inside the archive."""

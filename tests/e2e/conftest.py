@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from serving.server import TorchServe
 from tests.support.archives import package
+from tests.support.image_server import VARIABLE, ImageServer
 from tests.support.traffic import ONE_WORKER, change_settings
 
 
@@ -41,7 +43,9 @@ def x3d_xs_archive(model_store: Path) -> Path:
 @pytest.fixture(scope="session")
 def server(torchserve_installed: None, model_store: Path, x3d_xs_archive: Path) -> Iterator[TorchServe]:
     """A running server with x3d_xs ready; its own ports and folder, stopped when the session ends."""
-    with TorchServe(model_store, [x3d_xs_archive.name]) as running:
+    image = os.environ.get(VARIABLE)
+    models = [x3d_xs_archive.name]
+    with ImageServer(image, model_store, models) if image else TorchServe(model_store, models) as running:
         yield running
 
 
