@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from handlers.errors import InvalidOption, RequestError
 from handlers.request.answer import VideoScores, aggregate
-from handlers.request.options import Average, RequestOptions
+from handlers.request.option_table import Average
+from handlers.request.options import RequestOptions
 from handlers.video.sampling import Sampling
 
 AverageClips = Literal["prob", "score", "none"]

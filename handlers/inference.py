@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -135,8 +135,10 @@ class _StreamedRun:
     def _submit(self, view: _View, *, alone: bool) -> Future[Outputs]:
         try:
             pathways = self._pack(view.window.views[view.index : view.index + 1])
-            turn = self._neighbours.turn if self._is_long else None
-            return self._runtime.submit(pathways, alone=alone, turn=turn, features=view.window.wants_features)
+            window, turn = view.window, self._neighbours.turn if self._is_long else None
+            return self._runtime.submit(
+                pathways, alone=alone, turn=turn, features=window.wants_features, maps=window.wants_maps
+            )
         except Exception as error:  # noqa: BLE001  whatever it is, it is this view's, as if the model had raised it
             failed: Future[Outputs] = Future()
             failed.set_exception(error)
@@ -208,11 +210,15 @@ class BatchedInference:
             first += len(window.views)
 
     def _outputs(self, ready: Sequence[_Window]) -> list[Outputs]:
-        """Those of each view. Windows share batches whether they want features or not."""
+        """Those of each view. Windows share batches whatever they want besides logits."""
         views, size = np.concatenate([window.views for window in ready]), self._runtime.max_batch
-        wanted = [window.wants_features for window in ready for _ in window.views]
+        wanted = [(window.wants_features, window.wants_maps) for window in ready for _ in window.views]
         parts = [
-            self._runtime.outputs(self._pack(views[at : at + size]), features=any(wanted[at : at + size]))
+            self._runtime.outputs(
+                self._pack(views[at : at + size]),
+                features=any(features for features, _ in wanted[at : at + size]),
+                maps=any(maps for _, maps in wanted[at : at + size]),
+            )
             for at in range(0, len(views), size)
         ]
         return [part.of_view(index) for part in parts for index in range(len(part.logits))]
@@ -227,6 +233,7 @@ class _Window:
         self._release: Callable[[], None] | None = delivery.release
         self._outputs: dict[int, Outputs] = {}
         self.wants_features = video.request.options.output == "embedding"
+        self.wants_maps = video.evidence is not None
 
     def detach(self) -> None:
         """Copy the views, so that the decoder gets its memory back."""
@@ -254,6 +261,8 @@ class _Window:
             self._delivered.window, logits, np.concatenate(features) if features and self.wants_features else None
         )
         try:
+            if self.video.evidence is not None:
+                self.video.evidence.add(replace(self._delivered, views=self.views), ordered)
             self.video.add_scores(self._delivered.index, scores)
         except RequestError as error:
             end(self.video, error, decoder)

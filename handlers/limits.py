@@ -32,8 +32,8 @@ class Limits:
     max_predictions: int = _limit(
         50_000,
         "count",
-        "predictions in the answer to one body: windows x top_k in the format full, else top_k a video; an embedding "
-        "counts as 128",
+        "predictions in the answer to one body: windows x top_k in the format full, else top_k a video; an embedding, "
+        "and each view of an explanation, counts as 128",
         "400 `InvalidOption`",
     )
     # After `responseTimeout` TorchServe kills the whole worker.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from handlers.decode.service import DecodeJob, DecodeService
 from handlers.errors import InvalidOption, RequestError
+from handlers.evidence import Evidence
 from handlers.request.answer import WindowScores
 from handlers.request.budgets import Budget, Demand, check_demand, planned_windows
 from handlers.request.options import VideoRequest
@@ -18,7 +19,7 @@ class PendingVideo:
     """A video that is being decoded, and the scores of the windows that came so far.
 
     `budget` is shared by the videos of one request; None means no limit on what they cost together. `on_scores` is
-    called whenever another window has its scores.
+    called whenever another window has its scores. `evidence` is there if an explanation is asked for.
     """
 
     request: VideoRequest
@@ -26,6 +27,7 @@ class PendingVideo:
     started: float
     budget: Budget | None = None
     on_scores: Callable[[PendingVideo], None] | None = None
+    evidence: Evidence | None = None
     scores: dict[int, WindowScores] = field(default_factory=dict)
     failure: RequestError | None = None
     inference_sec: float = 0.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 
 from handlers import __version__
 from handlers.config import HandlerConfig
-from handlers.cpu import cores
-from handlers.decode.processes import ProcessDecodeService
+from handlers.decode.create import create_decoder
 from handlers.decode.service import DecodeService
-from handlers.decode.threads import ThreadDecodeService
 from handlers.errors import InternalError, InvalidConfig, InvalidLabels, InvalidOption, RequestError
+from handlers.evidence import Evidence
 from handlers.inference import create_inference
 from handlers.model.archive_info import LABELS_FILE, ArchiveInfo, read_config
 from handlers.model.labels import read_labels
@@ -32,13 +31,12 @@ from handlers.model.own_spec import spec_of
 from handlers.model.runtimes import BatchedRuntime, StreamedRuntime, best_device, create_runtime
 from handlers.neighbours import Activity, Neighbours
 from handlers.pending import PendingVideo
-from handlers.request.answer import VideoScores
+from handlers.request.answer import VideoScores, aggregate
 from handlers.request.budgets import Budget
-from handlers.request.options import VideoRequest
-from handlers.specs import ModelSpec
-from handlers.video.codecs import Formats, formats_of
+from handlers.request.options import Explain, VideoRequest
+from handlers.specs import EXPLAINED_FAMILIES, ModelSpec
+from handlers.video.codecs import formats_of
 from handlers.video.transforms import pack_pathways
-from handlers.video.view_reader import VideoReader
 
 
 class VideoClassifier:
@@ -89,7 +87,9 @@ class VideoClassifier:
             raise InvalidLabels(f"{len(labels)} labels for a model of {archive.num_classes} classes")
         runtime = create_runtime(spec, config, archive, model_dir, device=device or best_device(config))
         neighbours = neighbours or Neighbours()
-        decoder = create_decoder(spec, config, videos_at_once=videos_at_once, neighbours=neighbours)
+        decoder = create_decoder(
+            spec, config, videos_at_once=videos_at_once, others_busy=partial(_count_busy, neighbours)
+        )
         return cls(
             spec=spec,
             labels=labels,
@@ -135,7 +135,31 @@ class VideoClassifier:
         return [each for each in pending if each is not None]
 
     def score(self, pending: Sequence[PendingVideo | RequestError]) -> list[VideoScores | RequestError]:
-        """Run the model on the views as they come, those of all videos together, until every video is done."""
+        """Run the model on the views as they come, those of all videos together, until every video is done.
+
+        An explanation of many views is computed a second time, when their best class is known; see `Evidence`.
+        """
+        scores = self._score(pending)
+        again = [
+            (index, self._second_look(video, first))
+            for index, (video, first) in enumerate(zip(pending, scores, strict=True))
+            if isinstance(video, PendingVideo) and isinstance(first, VideoScores) and _is_overfull(video)
+        ]
+        if again:
+            for (index, _), second in zip(again, self._score([video for _, video in again]), strict=True):
+                scores[index] = second
+        return scores
+
+    def _second_look(self, video: PendingVideo, scores: VideoScores) -> PendingVideo | RequestError:
+        options = video.request.options
+        try:
+            best = int(aggregate(scores, options.average).argmax())
+        except RequestError as error:
+            return error
+        explain = Explain(best, image=options.explain is not None and options.explain.image)
+        return self._begin(replace(video.request, options=replace(options, explain=explain)), video.budget)
+
+    def _score(self, pending: Sequence[PendingVideo | RequestError]) -> list[VideoScores | RequestError]:
         videos = [video for video in pending if isinstance(video, PendingVideo)]
         try:
             self._inference.run(sorted(videos, key=lambda video: video.started))  # the order in which decoding began
@@ -159,6 +183,7 @@ class VideoClassifier:
             "num_labels": len(self.labels),
             "head": self.archive.head,
             "embedding_length": self._runtime.features_length,
+            "explanations": None if self._runtime.head is None else self._runtime.head.method,
             "weights": asdict(self.archive.weights),
             **self._runtime.describe(),
             "decoder": self.config.decoder,
@@ -199,9 +224,18 @@ class VideoClassifier:
             return InvalidOption(
                 "this model answers no embedding: its graph has no output named features; allowed: output scores"
             )
+        evidence, explain, head = None, request.options.explain, self._runtime.head
+        if explain is not None:
+            if head is None:
+                return InvalidOption(
+                    "this model's answers cannot be explained: that works for the networks of the families "
+                    f"{', '.join(EXPLAINED_FAMILIES)}; an archive of one of them that was packaged before explanations "
+                    "has to be packaged again"
+                )
+            evidence = Evidence(explain, head, self.spec)
         started = time.perf_counter()
         job = self._decoder.submit(request.payload, request.options.sampling)
-        return PendingVideo(request, job, started, budget)
+        return PendingVideo(request, job, started, budget, evidence=evidence)
 
     def _finish(self, video: PendingVideo) -> VideoScores | RequestError:
         if video.failure is not None:
@@ -210,7 +244,7 @@ class VideoClassifier:
             return video.job.error
         if not video.scores or video.job.report is None:
             return InternalError("decoding gave no clip; try again")
-        return VideoScores(
+        scores = VideoScores(
             windows=tuple(video.scores[index] for index in sorted(video.scores)),
             report=video.job.report,
             inference_ms=video.inference_sec * 1e3,
@@ -218,56 +252,25 @@ class VideoClassifier:
             activation=self.spec.activation,
             combine=self.spec.combine,
         )
+        if video.evidence is None or video.evidence.overfull:
+            return scores
+        try:
+            best = int(aggregate(scores, video.request.options.average).argmax())
+            return replace(scores, explanation=video.evidence.explanation(best))
+        except RequestError as error:
+            return error
+
+
+def _is_overfull(video: PendingVideo) -> bool:
+    return video.evidence is not None and video.evidence.overfull
 
 
 def _planned_views(budget: Budget | None) -> int:
     return 0 if budget is None else budget.planned_views
 
 
-def create_decoder(
-    spec: ModelSpec,
-    config: HandlerConfig,
-    *,
-    videos_at_once: int | None = None,
-    neighbours: Neighbours | None = None,
-) -> DecodeService:
-    """The decoder that the configuration names, with its processes or threads started."""
-    workers = config.decode_processes or min(cores(), videos_at_once or cores())
-    formats = formats_of(config.codecs, ())  # where no process is confined
-    if config.decoder == "encoded_video":
-        if not spec.follows_recipe:
-            raise InvalidConfig(
-                f"decoder: encoded_video is PyTorchVideo's recipe, and {spec.name} has preprocessing of its own; "
-                "use decoder: sampled"
-            )
-        from handlers.video.recipe import EncodedVideoReader  # pytorchvideo's data package is slow to import
-
-        return ThreadDecodeService(
-            partial(EncodedVideoReader, spec=spec, limits=config.limits, formats=formats), workers=1
-        )
-    if config.decodes_in_processes:
-        return ProcessDecodeService(
-            spec,
-            config.limits,
-            processes=workers,
-            cores=config.decode_processes or cores(),
-            others_busy=None if neighbours is None else lambda: len(neighbours.busy()),
-            autorotate=config.autorotate,
-            sandbox=config.sandbox,
-            codecs=config.codecs,
-            one_job_each=config.isolation == "request",
-        )
-    return ThreadDecodeService(partial(_read_video, spec=spec, config=config, formats=formats), workers=workers)
-
-
-def _read_video(
-    payload: bytes | memoryview, *, spec: ModelSpec, config: HandlerConfig, formats: Formats
-) -> VideoReader:
-    return VideoReader(payload, spec, config.limits, autorotate=config.autorotate, allocate=_empty, formats=formats)
-
-
-def _empty(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    return np.empty(shape, dtype=np.float32)
+def _count_busy(neighbours: Neighbours) -> int:
+    return len(neighbours.busy())
 
 
 def _pack(spec: ModelSpec, views: NDArray[np.float32]) -> list[NDArray[np.float32]]:

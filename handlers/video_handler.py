@@ -27,7 +27,7 @@ from ts.handler_utils.utils import send_intermediate_predict_response
 
 from handlers.batch import Batch, Outcome, failure_of, is_sequence
 from handlers.cpu import cores
-from handlers.errors import InvalidOption, RequestError, SetupError
+from handlers.errors import RequestError, SetupError
 from handlers.model.archive_info import read_config, verify_package_origin
 from handlers.model.own_spec import spec_of
 from handlers.model.runtimes import assigned_device
@@ -35,11 +35,12 @@ from handlers.neighbours import Neighbours
 from handlers.pipeline import VideoClassifier
 from handlers.request.answer import VideoScores, render
 from handlers.request.budgets import Budget, planned_views
+from handlers.request.media_type import is_grpc
 from handlers.request.options import LINES_TYPE, VideoRequest
 from handlers.request.request_id import ANSWER_HEADER, client_request_id
 from handlers.request.streaming import AnswerLines
 from handlers.request.trace import log_line
-from handlers.request.wire import Envelope, Reply, error_reply, is_grpc, parse_row, render_reply, to_json
+from handlers.request.wire import Envelope, Reply, error_reply, parse_row, render_reply, to_json
 from handlers.video_metrics import VideoMetrics
 
 
@@ -178,10 +179,12 @@ class VideoHandler(BaseHandler):  # type: ignore[misc]  # ts has no types
                 return None
             if headers.get("describe") == "True":
                 return Reply(HTTPStatus.OK, to_json(self.describe_handle()))
-            if headers.get("explain") == "True":
-                raise InvalidOption("this model explains nothing; send the video to /predictions")
             return parse_row(
-                row, headers, num_classes=len(self.classifier.labels), limits=self.classifier.config.limits
+                row,
+                headers,
+                num_classes=len(self.classifier.labels),
+                limits=self.classifier.config.limits,
+                explained=self.classifier.labels if headers.get("explain") == "True" else None,
             )
         except Exception as error:  # noqa: BLE001  a row that cannot be read must not fail others
             failure = failure_of(error)

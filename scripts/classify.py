@@ -18,7 +18,7 @@ from bulk.shards import RowFormat, ShardWriter, check_format
 from bulk.work import make_batches
 from handlers import __version__
 from handlers.errors import InvalidConfig
-from handlers.request.options import Average
+from handlers.request.option_table import Average
 from handlers.video.sampling import Sampling
 from scripts._bulk import (
     VIEWS_HELP,

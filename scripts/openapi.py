@@ -16,7 +16,7 @@ from typing import Any, get_args
 from handlers import __version__
 from handlers.errors import REQUEST_ERRORS
 from handlers.model.archive_info import WeightsKind
-from handlers.request.options import OPTIONS, OptionSpec
+from handlers.request.option_table import OPTIONS, OptionSpec
 from handlers.request.payloads import VIDEO_FIELDS
 from handlers.request.request_id import HEADER
 from handlers.request.wire import MAX_ID_CHARS, OIP_OUTPUT
@@ -30,12 +30,16 @@ def document() -> Json:
     """The whole description, OpenAPI 3.0.3."""
     model = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}, "example": "x3d_s"}
     version = {**model, "name": "version", "example": "1.0"}
-    options = [_ref("parameters", option.header) for option in OPTIONS.values()]
-    queries = [_ref("parameters", option.name) for option in OPTIONS.values()]
+    options = [_ref("parameters", option.header) for option in OPTIONS.values() if not option.explains]
+    queries = [_ref("parameters", option.name) for option in OPTIONS.values() if not option.explains]
+    explained = [_ref("parameters", option.header) for option in OPTIONS.values()]
+    explain = {"requestBody": _ref("requestBodies", "ExplainedVideo"), "responses": _responses("Explanation")}
     plain = {"requestBody": _ref("requestBodies", "Video"), "responses": _responses("Answer")}
     routes: list[tuple[str, list[Json], Json]] = [
         ("/predictions/{model}", [model, *options], {"operationId": "predict", **plain}),
         ("/predictions/{model}/{version}", [model, version, *options], {"operationId": "predictVersion", **plain}),
+        ("/explanations/{model}", [model, *explained], {"operationId": "explain", **explain}),
+        ("/explanations/{model}/{version}", [model, version, *explained], {"operationId": "explainVersion", **explain}),
         ("/models/{model}/invoke", [model, *options, *queries], {"operationId": "invoke", **plain}),
         (
             "/v1/models/{model}:predict",
@@ -96,7 +100,7 @@ def _json_content(description: str, schema: str) -> Json:
 
 def option_schema(option: OptionSpec) -> Json:
     """The JSON schema of one option's value. Bounds that depend on the model are said in words."""
-    kinds = {"choice": "string", "share": "number"}
+    kinds = {"choice": "string", "share": "number", "class": "string"}
     schema: Json = {"type": kinds.get(option.kind, option.kind)}
     if option.choices:
         schema["enum"] = list(option.choices)
@@ -107,13 +111,14 @@ def option_schema(option: OptionSpec) -> Json:
     if option.maximum is not None:
         schema["maximum"] = option.maximum
     bound = {"num_classes": " At most the number of classes.", "max_windows": " At most the limit max_windows."}
+    bound["last_class"] = " An id is below the number of classes."
     schema["description"] = option.help + (bound[option.maximum_is] if option.maximum_is else "")
     schema["description"] += f" Default: {option.default}."
     return schema
 
 
-def _option_properties() -> Json:
-    return {name: option_schema(option) for name, option in OPTIONS.items()}
+def _option_properties(*, explains: bool = False) -> Json:
+    return {name: option_schema(option) for name, option in OPTIONS.items() if explains or not option.explains}
 
 
 def _parameters() -> Json:
@@ -127,24 +132,32 @@ def _parameters() -> Json:
     return found
 
 
-def _request_bodies() -> Json:
+def _video_body(schema: str, *, explains: bool) -> Json:
     form = {
         "type": "object",
-        "properties": {VIDEO_FIELDS[0]: {"type": "string", "format": "binary"}, **_option_properties()},
+        "properties": {
+            VIDEO_FIELDS[0]: {"type": "string", "format": "binary"},
+            **_option_properties(explains=explains),
+        },
         "required": [VIDEO_FIELDS[0]],
         "additionalProperties": False,
     }
     raw = {"schema": {"type": "string", "format": "binary"}}
     return {
-        "Video": {
-            "required": True,
-            "content": {
-                "application/octet-stream": raw,
-                "video/*": raw,
-                "multipart/form-data": {"schema": form},
-                "application/json": {"schema": _schema_ref("Video")},
-            },
+        "required": True,
+        "content": {
+            "application/octet-stream": raw,
+            "video/*": raw,
+            "multipart/form-data": {"schema": form},
+            "application/json": {"schema": _schema_ref(schema)},
         },
+    }
+
+
+def _request_bodies() -> Json:
+    return {
+        "Video": _video_body("Video", explains=False),
+        "ExplainedVideo": _video_body("ExplainedVideo", explains=True),
         "Instances": {"required": True, "content": {"application/json": {"schema": _schema_ref("Instances")}}},
         "Tensors": {"required": True, "content": {"application/json": {"schema": _schema_ref("InputTensors")}}},
     }
@@ -190,8 +203,10 @@ def _request_schemas() -> Json:
         },
         optional=("shape", "parameters"),
     )
+    explained = {**video, "properties": {VIDEO_FIELDS[0]: text, **_option_properties(explains=True)}}
     return {
         "Video": video,
+        "ExplainedVideo": explained,
         "Options": options,
         "Instances": _object(
             {
@@ -208,6 +223,28 @@ def _request_schemas() -> Json:
             },
             optional=("id", "parameters"),
         ),
+    }
+
+
+def _explanation_schema(span: Json, share: Json) -> Json:
+    number, string = {"type": "number"}, {"type": "string"}
+    crop = _object(dict.fromkeys(("left", "top", "width", "height"), number))
+    each = _object({"time_sec": number, "weight": share, "heatmap": _array(_array(share)), "crop": crop})
+    return {
+        **_object(
+            {
+                "label": string,
+                "class_id": {"type": "integer"},
+                "score": share,
+                "method": {"type": "string", "enum": ["cam", "grad_cam"]},
+                "times": _array(_object({**span, "weight": share})),
+                "maps": _array(each),
+                "pathways": _object({"slow": _array(each), "fast": _array(each)}),
+                "image": {"type": "string", "description": "A PNG picture, base64."},
+            },
+            optional=("pathways", "image"),
+        ),
+        "description": "With the format full also what a prediction in that format has.",
     }
 
 
@@ -280,6 +317,7 @@ def _answer_schemas() -> Json:
             "embedding and length take the place of predictions, and there are no segments.",
         },
         "Answer": answer,
+        "Explanation": _explanation_schema(span, score),
         "Predictions": _object({"predictions": _array({"anyOf": [_schema_ref("Answer"), _schema_ref("Error")]})}),
         "OutputTensors": _object(
             {"model_name": string, "model_version": string, "id": string, "outputs": _array(_object(output))},

@@ -9,9 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from handlers.model.archive_info import HEAD_FILE
 from handlers.model.network import WithFeatures
-from handlers.model.openvino_runtime import FEATURES
+from handlers.model.openvino_runtime import FEATURES, MAPS
+from handlers.model.torch_head import head_weights
 from handlers.specs import ModelSpec
+from serving.head_file import write_head
 
 
 def openvino_installed() -> bool:
@@ -28,17 +31,19 @@ def example_inputs(spec: ModelSpec, *, batch: int = 1) -> list[torch.Tensor]:
 
 
 def convert(model: nn.Module, spec: ModelSpec, target: Path, *, classifier: str | None = None) -> None:
-    """Writes `target` (.xml) and the .bin beside it: inputs in pathway order, outputs logits and features.
+    """Writes `target` (.xml) and the .bin beside it: inputs in pathway order, outputs logits, features and maps.
 
+    Where the spec's head is one that explanations know, its feature maps are outputs too, and head.npz is beside them.
     `classifier` is the name of the model's last layer, where it is not the spec's.
     """
     import openvino  # optional: packaging works without it
 
+    last_block = spec.last_block if classifier is None else None
     inputs = example_inputs(spec, batch=2)  # a length of 1 would become a constant, whatever is said about it
     batch = torch.export.Dim("batch")
     with torch.no_grad():
         program = torch.export.export(
-            WithFeatures(model, classifier or spec.classifier).eval(),
+            WithFeatures(model, classifier or spec.classifier, last_block).eval(),
             tuple(inputs),
             dynamic_shapes={"pathways": tuple({0: batch} for _ in inputs)},
         )
@@ -48,11 +53,15 @@ def convert(model: nn.Module, spec: ModelSpec, target: Path, *, classifier: str 
     for port, name in zip(converted.inputs, ("slow", "fast") if len(inputs) == 2 else ("clip",), strict=True):
         port.get_tensor().set_names({name})
     _pool_by_frame(converted)
-    for port, name in zip(converted.outputs, ("logits", FEATURES), strict=True):
+    maps = [f"{MAPS}{number}" for number in range(len(converted.outputs) - 2)]
+    for port, name in zip(converted.outputs, ("logits", FEATURES, *maps), strict=True):
         port.get_tensor().set_names({name})
     target.parent.mkdir(parents=True, exist_ok=True)
     # Half the size with float16 weights, but then float32 answers would no longer be torch's.
     openvino.save_model(converted, target, compress_to_fp16=False)
+    head = head_weights(model, spec) if last_block is not None else None
+    if head is not None:
+        write_head(head, target.with_name(Path(HEAD_FILE).name), target)
 
 
 def _pool_by_frame(model: Any) -> None:

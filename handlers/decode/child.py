@@ -11,13 +11,13 @@ from contextlib import suppress
 from multiprocessing.connection import wait
 from typing import Any
 
+from handlers.decode.fields import MalformedMessage
 from handlers.decode.launch import launch
 from handlers.decode.messages import (
     MAX_MESSAGE_BYTES,
     FromProcess,
     JobDone,
     JobFailed,
-    MalformedMessage,
     MessageBuffer,
     Ready,
     SlotFreed,
@@ -291,7 +291,7 @@ class DecodingProcess:
                 self._send(SlotFreed(slot))
 
         window = Window(message.start_sec, message.end_sec)
-        return Delivery(WindowViews(message.index, window, views), release)
+        return Delivery(WindowViews(message.index, window, views, message.frame_times), release)
 
     def _send(self, message: ToProcess) -> None:
         """Never waits: an honest process reads in time, and has room for more messages than it can be sent."""

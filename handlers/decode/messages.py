@@ -12,13 +12,13 @@ raises MalformedMessage for whatever an honest process does not send.
 from __future__ import annotations
 
 import json
-import math
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Never, get_args
 
+from handlers.decode.fields import Fields, MalformedMessage
 from handlers.decode.sandbox import LAYERS
 from handlers.errors import RequestError
 from handlers.video.codecs import WIDE
@@ -27,15 +27,9 @@ from handlers.video.refusals import REFUSALS, WARNINGS, UnknownRefusal, Values, 
 from handlers.video.sampling import Sampling, VideoReport
 
 MAX_MESSAGE_BYTES = 64 * 1024
-_MAX_COUNT = 2**31
-_MAX_SECONDS = 1e12
 _CODECS = (*WIDE.decoders, "av1")
 _CODE_OF_WARNING = {sentence: code for code, sentence in WARNINGS.items()}
 _LENGTH = struct.Struct("!I")
-
-
-class MalformedMessage(Exception):
-    """A decoding process sent something that an honest one never sends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +75,13 @@ class VideoOpened:
 
 @dataclass(frozen=True, slots=True)
 class WindowDone:
-    """The views of a window are in a slot. Seconds."""
+    """The views of a window are in a slot. Seconds; `frame_times` are those of its frames if the job asks for them."""
 
     index: int
     start_sec: float
     end_sec: float
     slot: int
+    frame_times: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +183,7 @@ def parse_from_process(body: bytes) -> FromProcess:
     if not isinstance(content, dict):
         raise MalformedMessage("not an object")
     kind = content.pop("kind", None)
-    reader = _Fields(content)
+    reader = Fields(content)
     message: FromProcess
     if kind == Ready.__name__:
         message = Ready(reader.choices("sandbox", LAYERS))
@@ -196,7 +191,11 @@ def parse_from_process(body: bytes) -> FromProcess:
         message = WindowsCounted(reader.integer("num_windows"))
     elif kind == WindowDone.__name__:
         message = WindowDone(
-            reader.integer("index"), reader.number("start_sec"), reader.number("end_sec"), reader.integer("slot")
+            reader.integer("index"),
+            reader.number("start_sec"),
+            reader.number("end_sec"),
+            reader.integer("slot"),
+            reader.numbers("frame_times"),
         )
     elif kind == VideoOpened.__name__:
         message = VideoOpened(_report(reader.mapping("report")))
@@ -219,7 +218,7 @@ def _refuse_constant(name: str) -> Never:
 
 
 def _report(content: dict[str, Any]) -> VideoReport:
-    reader = _Fields(content)
+    reader = Fields(content)
     report = VideoReport(
         duration_sec=reader.optional_number("duration_sec"),
         width=reader.integer("width"),
@@ -235,66 +234,3 @@ def _report(content: dict[str, Any]) -> VideoReport:
     assert {field.name for field in fields(VideoReport)} == reader.names, "a field of the report is not read"
     reader.check_all_read()
     return report
-
-
-class _Fields:
-    """The fields of one JSON object, each taken out once and checked. Numbers are finite and not negative."""
-
-    def __init__(self, content: dict[str, Any]) -> None:
-        self._content = content
-        self.names: set[str] = set()
-
-    def _take(self, name: str) -> object:
-        self.names.add(name)
-        if name not in self._content:
-            raise MalformedMessage(f"{name} is missing")
-        return self._content.pop(name)
-
-    def check_all_read(self) -> None:
-        if self._content:
-            raise MalformedMessage("a field that is not known")
-
-    def integer(self, name: str) -> int:
-        value = self._take(name)
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _MAX_COUNT:
-            raise MalformedMessage(f"{name} is no count")
-        return value
-
-    def number(self, name: str) -> float:
-        value = self._take(name)
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise MalformedMessage(f"{name} is no number")
-        if not 0 <= value <= _MAX_SECONDS or not math.isfinite(value):
-            raise MalformedMessage(f"{name} is out of range")
-        return float(value)
-
-    def optional_number(self, name: str) -> float | None:
-        if self._content.get(name, 0) is None:
-            self._take(name)
-            return None
-        return self.number(name)
-
-    def choice(self, name: str, choices: Sequence[str]) -> str:
-        value = self._take(name)
-        if not isinstance(value, str) or value not in choices:
-            raise MalformedMessage(f"{name} is not known")
-        return value
-
-    def optional_choice(self, name: str, choices: Sequence[str]) -> str | None:
-        if self._content.get(name, "") is None:
-            self._take(name)
-            return None
-        return self.choice(name, choices)
-
-    def choices(self, name: str, choices: Sequence[str]) -> tuple[str, ...]:
-        """Some of these, each at most once."""
-        value = self._take(name)
-        if not isinstance(value, list) or len(value) > len(choices) or any(entry not in choices for entry in value):
-            raise MalformedMessage(f"{name} is not a list of what is known")
-        return tuple(value)
-
-    def mapping(self, name: str) -> dict[str, Any]:
-        value = self._take(name)
-        if not isinstance(value, dict):
-            raise MalformedMessage(f"{name} is no object")
-        return value

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from handlers.decode.messages import JobDone, JobFailed, MalformedMessage, VideoOpened, WindowDone, WindowsCounted
+from handlers.decode.fields import MalformedMessage
+from handlers.decode.messages import JobDone, JobFailed, VideoOpened, WindowDone, WindowsCounted
 from handlers.decode.service import DecodeJob, Delivery
 from handlers.limits import Limits
 from handlers.specs import ModelSpec
@@ -32,6 +33,7 @@ class RunningJob:
         # A model of whole videos gets windows of any length, but for a timeline.
         any_length = spec.temporal == "whole_video" and job.sampling.stride_sec is None
         self._clip_sec = limits.max_video_sec if any_length else spec.clip_duration_sec
+        self._num_times = spec.num_frames if job.sampling.frame_times else 0
         self._seen: set[int] = set()
         self.waited_sec = 0.0
 
@@ -60,6 +62,8 @@ class RunningJob:
             raise MalformedMessage("a window that was not asked for")
         if not self._is_inside(message.start_sec, message.end_sec):
             raise MalformedMessage("a window outside of the part that was asked for")
+        if len(message.frame_times) != self._num_times:
+            raise MalformedMessage(f"{len(message.frame_times)} times of frames were not asked for")
         self._seen.add(message.index)
         self.job.deliveries.append(delivery)
 

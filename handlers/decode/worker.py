@@ -138,7 +138,8 @@ class Worker:
                 at = next(at for at, (views, _) in enumerate(given) if views is done.views)
                 _, slot = given.pop(at)
                 window = done.window
-                self._channel.send(WindowDone(done.index, float(window.start_sec), float(window.end_sec), slot))
+                times = (float(window.start_sec), float(window.end_sec))
+                self._channel.send(WindowDone(done.index, *times, slot, done.frame_times))
             return JobDone(reader.report())
         finally:
             reader.close()

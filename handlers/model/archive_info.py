@@ -25,6 +25,8 @@ PROGRAM_FILE = "program.pt2"
 LABELS_FILE = "index_to_name.json"
 CONFIG_FILE = "model-config.yaml"
 OPENVINO_FILE = "openvino/model.xml"
+HEAD_FILE = "openvino/head.npz"
+"""The head of the converted model, for explanations; see serving/head_file.py."""
 
 WeightsKind = Literal["published", "checkpoint", "random", "bundled"]
 

@@ -62,26 +62,36 @@ class LogMeanProbability(nn.Module):
 
 
 class WithFeatures(nn.Module):
-    """Gives (logits, features) for the model's pathways, each an argument of its own.
+    """Gives (logits, features, *maps) for the model's pathways, each an argument of its own.
 
     Features are what goes into the last layer, (N, length), averaged over the positions where it classifies several.
+    Maps are what the block `last_block` gives for each pathway, (N, C, T, H, W); there are none without its name.
     """
 
-    def __init__(self, model: nn.Module, classifier: str) -> None:
+    def __init__(self, model: nn.Module, classifier: str, last_block: str | None = None) -> None:
         super().__init__()
         self.model = model
         self._seen: list[torch.Tensor] = []
+        self._maps: list[torch.Tensor] = []
+        if last_block is not None:
+            model.get_submodule(last_block).register_forward_hook(self._note_maps)
         layer = model.get_submodule(classifier)
         self._channels_last = isinstance(layer, nn.Linear)  # else a convolution, (N, length, T, H, W)
         layer.register_forward_pre_hook(lambda _, inputs: self._seen.append(inputs[0]))
 
-    def forward(self, *pathways: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _note_maps(self, _: nn.Module, inputs: object, maps: torch.Tensor | list[torch.Tensor]) -> None:
+        self._maps += maps if isinstance(maps, list) else [maps]  # SlowFast's next block writes into the list
+
+    def forward(self, *pathways: torch.Tensor) -> tuple[torch.Tensor, ...]:
         self._seen.clear()
+        self._maps.clear()
         logits: torch.Tensor = self.model(pathways[0] if len(pathways) == 1 else list(pathways))
         features = self._seen.pop()
         if features.ndim > 2:
             features = features.flatten(1, -2).mean(1) if self._channels_last else features.flatten(2).mean(2)
-        return logits, features
+        maps = tuple(self._maps)
+        self._maps.clear()  # nothing holds their memory longer than the caller does
+        return logits, features, *maps
 
 
 def features_length(model: nn.Module, classifier: str) -> int:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,12 +15,16 @@ import numpy as np
 
 from handlers.config import Precision
 from handlers.errors import RuntimeUnavailable
-from handlers.model.archive_info import OPENVINO_FILE, ArchiveInfo
+from handlers.model.archive_info import HEAD_FILE, OPENVINO_FILE, ArchiveInfo
+from handlers.model.head import HeadWeights
+from handlers.model.head_file import read_head
 from handlers.model.outputs import Outputs
 from handlers.video.transforms import FloatArray, Pathways
 
 FEATURES = "features"
 """Name of the converted model's second output, (N, length)."""
+MAPS = "maps."
+"""How the names of the outputs behind it begin: the last feature maps of each pathway, (N, C, T, H, W)."""
 _OPENVINO_TYPES = {"float32": "f32", "bfloat16": "bf16"}
 
 
@@ -28,7 +33,8 @@ class OpenVinoRuntime:
 
     Two compiled forms of it: one view that is alone is spread over all cores; several views go side by side, one thread
     each, and so does a view while other videos are decoded, because threads that share a view's every layer wait for
-    whichever of them has lost its core. Both forms compute the same bits.
+    whichever of them has lost its core. Both forms compute the same bits. The first explanation compiles a third form,
+    which gives feature maps as well: those who never ask for one pay nothing for it.
     """
 
     kind: Literal["streamed"] = "streamed"
@@ -49,27 +55,43 @@ class OpenVinoRuntime:
             )
         self._precision, self._threads, self._version = precision, threads, openvino.__version__
         self.streams = threads
-        core = openvino.Core()
-        model = core.read_model(model_dir / OPENVINO_FILE)
-        model.reshape({port: [1, *_lengths(port)] for port in model.inputs})
+        self._model_dir, self._core = model_dir, openvino.Core()
+        model = self._read()
+        for result in model.get_results():
+            if any(name.startswith(MAPS) for name in result.input_value(0).get_names()):
+                model.remove_result(result)
         self.features_length = _lengths(model.output(FEATURES))[0] if has_features(model) else None
-        common = {
-            "INFERENCE_PRECISION_HINT": _OPENVINO_TYPES[precision],
-            "INFERENCE_NUM_THREADS": threads,
-            # Every process would pin its threads to the same first cores: two workers with one thread each would share
-            # one core and leave the others idle, and a thread could not move away from a core that decodes.
-            "ENABLE_CPU_PINNING": False,
-        }
-        single = core.compile_model(model, "CPU", {**common, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1})
+        single = self._compile(model, {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1})
         self._single = single.create_infer_request()
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._explaining: queue.SimpleQueue[Any] | None = None
+        self._compiling = threading.Lock()
         if threads > 1:
-            side_by_side = core.compile_model(model, "CPU", {**common, "NUM_STREAMS": threads})
+            side_by_side = self._compile(model, {"NUM_STREAMS": threads})
             for _ in range(threads):
                 self._requests.put(side_by_side.create_infer_request())
         else:
             self._requests.put(self._single)
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="view")
+
+    def _read(self) -> Any:
+        model = self._core.read_model(self._model_dir / OPENVINO_FILE)
+        model.reshape({port: [1, *_lengths(port)] for port in model.inputs})
+        return model
+
+    def _compile(self, model: Any, settings: dict[str, Any]) -> Any:
+        common = {
+            "INFERENCE_PRECISION_HINT": _OPENVINO_TYPES[self._precision],
+            "INFERENCE_NUM_THREADS": self._threads,
+            # Every process would pin its threads to the same first cores: two workers with one thread each would share
+            # one core and leave the others idle, and a thread could not move away from a core that decodes.
+            "ENABLE_CPU_PINNING": False,
+        }
+        return self._core.compile_model(model, "CPU", {**common, **settings})
+
+    @cached_property
+    def head(self) -> HeadWeights | None:
+        return read_head(self._model_dir / HEAD_FILE)
 
     def logits(self, pathways: Pathways) -> FloatArray:
         count = len(pathways[0])
@@ -84,8 +106,13 @@ class OpenVinoRuntime:
         alone: bool,
         turn: Callable[[], AbstractContextManager[None]] | None = None,
         features: bool = False,
+        maps: bool = False,
     ) -> Future[Outputs]:
-        infer = partial(self._infer_alone if alone and self._threads > 1 else self._infer, pathways, features)
+        infer: Callable[[], Outputs]
+        if maps:
+            infer = partial(self._infer_maps, pathways)
+        else:
+            infer = partial(self._infer_alone if alone and self._threads > 1 else self._infer, pathways, features)
         return self._pool.submit(infer) if turn is None else self._pool.submit(_in_turn, turn, infer)
 
     def _infer_alone(self, pathways: Pathways, features: bool) -> Outputs:
@@ -98,6 +125,26 @@ class OpenVinoRuntime:
         finally:
             self._requests.put(request)
 
+    def _infer_maps(self, pathways: Pathways) -> Outputs:
+        requests = self._requests_with_maps()
+        request = requests.get()
+        try:
+            outputs = _infer(request, pathways, False)
+            numbers = range(2, len(request.model_outputs))
+            return Outputs(outputs.logits, maps=tuple(request.get_output_tensor(at).data.copy() for at in numbers))
+        finally:
+            requests.put(request)
+
+    def _requests_with_maps(self) -> queue.SimpleQueue[Any]:
+        """Compiled when the first of them is wanted, in the thread that wants it."""
+        with self._compiling:
+            if self._explaining is None:
+                compiled = self._compile(self._read(), {"NUM_STREAMS": self._threads})
+                self._explaining = queue.SimpleQueue()
+                for _ in range(self._threads):
+                    self._explaining.put(compiled.create_infer_request())
+            return self._explaining
+
     def describe(self) -> dict[str, Any]:
         return {
             "runtime": "openvino",
@@ -109,14 +156,14 @@ class OpenVinoRuntime:
 
     def close(self) -> None:
         self._pool.shutdown()
-        self._single = None
+        self._single = self._explaining = None
         while not self._requests.empty():
             self._requests.get()
 
 
 def has_features(model: Any) -> bool:
-    """Whether an OpenVINO model's outputs are logits and features."""
-    return len(model.outputs) == 2 and FEATURES in model.outputs[1].get_names()
+    """Whether an OpenVINO model's outputs are logits and features; maps may follow."""
+    return len(model.outputs) >= 2 and FEATURES in model.outputs[1].get_names()
 
 
 def _in_turn(turn: Callable[[], AbstractContextManager[None]], infer: Callable[[], Outputs]) -> Outputs:

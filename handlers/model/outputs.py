@@ -9,12 +9,18 @@ from handlers.video.transforms import FloatArray
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """`logits` (N, classes); `features` (N, length), what goes into the last layer, where they were asked for."""
+    """`logits` (N, classes), and what was asked for.
+
+    `features` (N, length): what goes into the last layer. `maps`: the last feature maps of each pathway,
+    (N, C, T, H, W).
+    """
 
     logits: FloatArray
     features: FloatArray | None = None
+    maps: tuple[FloatArray, ...] = ()
 
     def of_view(self, index: int) -> Outputs:
         """Those of one of the N views, as of a batch of one."""
         row = slice(index, index + 1)
-        return Outputs(self.logits[row], None if self.features is None else self.features[row])
+        features = None if self.features is None else self.features[row]
+        return Outputs(self.logits[row], features, tuple(pathway[row] for pathway in self.maps))

@@ -18,6 +18,7 @@ from handlers.config import HandlerConfig
 from handlers.cpu import cores
 from handlers.errors import InvalidConfig, RuntimeUnavailable
 from handlers.model.archive_info import PROGRAM_FILE, WEIGHTS_FILE, ArchiveInfo, read_config
+from handlers.model.head import HeadWeights
 from handlers.model.openvino_runtime import OpenVinoRuntime, import_openvino
 from handlers.model.outputs import Outputs
 from handlers.specs import ModelSpec
@@ -30,9 +31,15 @@ _GPU_DRIVERS = ("/proc/driver/nvidia", "/dev/kfd", "/dev/dxg")  # NVIDIA's, AMD'
 
 
 class Runtime(Protocol):
-    """One model on one device. `features_length`: how long a view's features are, None where it gives none."""
+    """One model on one device. `features_length`: how long a view's features are, None where it gives none.
+
+    `head`: what makes explanations of its feature maps, None where it gives none.
+    """
 
     features_length: int | None
+
+    @property
+    def head(self) -> HeadWeights | None: ...
 
     def logits(self, pathways: Pathways) -> Logits:
         """(N, classes) for the N views in each pathway array."""
@@ -50,8 +57,8 @@ class BatchedRuntime(Runtime, Protocol):
     kind: Literal["batched"]
     max_batch: int
 
-    def outputs(self, pathways: Pathways, *, features: bool) -> Outputs:
-        """Of the N views, the features of all of them if any is asked for."""
+    def outputs(self, pathways: Pathways, *, features: bool, maps: bool = False) -> Outputs:
+        """Of the N views, the features, or maps, of all of them if any is asked for."""
 
 
 class StreamedRuntime(Runtime, Protocol):
@@ -61,7 +68,13 @@ class StreamedRuntime(Runtime, Protocol):
     streams: int
 
     def submit(
-        self, pathways: Pathways, *, alone: bool, turn: Turn | None = None, features: bool = False
+        self,
+        pathways: Pathways,
+        *,
+        alone: bool,
+        turn: Turn | None = None,
+        features: bool = False,
+        maps: bool = False,
     ) -> Future[Outputs]:
         """Those of one view; `alone`: nothing else wants the cores meanwhile, so it may have all of them.
 

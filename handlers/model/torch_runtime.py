@@ -11,9 +11,11 @@ import torch
 from handlers.config import Precision
 from handlers.errors import RuntimeUnavailable
 from handlers.model.archive_info import PROGRAM_FILE, WEIGHTS_FILE, ArchiveInfo
+from handlers.model.head import HeadWeights
 from handlers.model.network import WithFeatures, features_length, load_model
 from handlers.model.outputs import Outputs
 from handlers.model.program import load_program, output_lengths
+from handlers.model.torch_head import head_weights
 from handlers.specs import ModelSpec
 from handlers.video.transforms import FloatArray, Pathways
 
@@ -48,6 +50,7 @@ class TorchRuntime:
         self.max_batch = _CPU_BATCH if self._device.type == "cpu" else _GPU_BATCH
         self._type = _TORCH_TYPES[precision]
         self.features_length: int | None
+        self.head: HeadWeights | None = None
         network: torch.nn.Module
         if (model_dir / PROGRAM_FILE).is_file():
             program = load_program(model_dir / PROGRAM_FILE, self._device)
@@ -57,19 +60,24 @@ class TorchRuntime:
         else:
             model = load_model(spec, model_dir / WEIGHTS_FILE, num_classes=archive.num_classes, head=archive.head)
             self._format = torch.channels_last_3d
+            self.head = head_weights(model, spec)
             model = model.to(device=self._device, memory_format=self._format)  # type: ignore[call-overload]
             self.features_length = features_length(model, spec.classifier)
-            network = WithFeatures(model, spec.classifier)
+            network = WithFeatures(model, spec.classifier, spec.last_block)
         self._model: Any = torch.compile(network, dynamic=False) if compiled else network
 
     def logits(self, pathways: Pathways) -> FloatArray:
         return self.outputs(pathways, features=False).logits
 
-    def outputs(self, pathways: Pathways, *, features: bool) -> Outputs:
+    def outputs(self, pathways: Pathways, *, features: bool, maps: bool = False) -> Outputs:
         with torch.inference_mode(), torch.autocast(self._device.type, self._type, enabled=self._is_mixed):
             answer = self._model(*(self._to_device(pathway) for pathway in pathways))
-        logits, before = answer if isinstance(answer, tuple) else (answer, None)
-        return Outputs(_to_numpy(logits), _to_numpy(before) if features and before is not None else None)
+        logits, *more = answer if isinstance(answer, tuple) else (answer,)
+        return Outputs(
+            _to_numpy(logits),
+            _to_numpy(more[0]) if features and more else None,
+            tuple(_to_numpy(pathway) for pathway in more[1:]) if maps else (),
+        )
 
     @property
     def _is_mixed(self) -> bool:

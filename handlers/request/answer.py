@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlers.errors import InternalError
-from handlers.request.options import Average, RequestOptions
+from handlers.request.explanation import Explanation, explanation_entry
+from handlers.request.option_table import Average
+from handlers.request.options import RequestOptions
 from handlers.specs import Activation, Combine, ModelSpec
 from handlers.video.sampling import VideoReport, Window
 
@@ -42,7 +44,10 @@ class WindowScores:
 
 @dataclass(frozen=True, slots=True)
 class VideoScores:
-    """All windows of one video, in order, with what the decoder reported, and the model's own rules. Milliseconds."""
+    """All windows of one video, in order, with what the decoder reported, and the model's own rules. Milliseconds.
+
+    `explanation` is there if it was asked for.
+    """
 
     windows: tuple[WindowScores, ...]
     report: VideoReport
@@ -50,6 +55,7 @@ class VideoScores:
     total_ms: float
     activation: Activation = "softmax"
     combine: Combine = "mean"
+    explanation: Explanation | None = None
 
 
 def aggregate(scores: VideoScores, average: Average) -> Probabilities:
@@ -111,7 +117,11 @@ def render(
     client's own. None leaves either out.
     """
     result = result_entry(scores, options, labels)
-    if options.output == "embedding":
+    if options.explain is not None:
+        result = {**_explanation(scores, options, labels, spec), **(result if options.format == "full" else {})}
+        if options.format != "full":
+            return result
+    elif options.output == "embedding":
         if options.format != "full":
             return result if options.format == "dict" else [result]
     elif options.format == "dict":
@@ -131,6 +141,22 @@ def render(
     answer["sampling"] = sampling_entry(len(scores.windows), scores.report.duration_sec, options, spec)
     answer["timing_ms"] = timing_entry(scores)
     return answer
+
+
+def _explanation(
+    scores: VideoScores, options: RequestOptions, labels: Sequence[str], spec: ModelSpec
+) -> dict[str, Any]:
+    if scores.explanation is None or options.explain is None:
+        raise InternalError("the model gave no explanation")
+    class_id = scores.explanation.class_id
+    return explanation_entry(
+        scores.explanation,
+        scores.report,
+        spec,
+        label=labels[class_id],
+        score=float(aggregate(scores, options.average)[class_id]),
+        image=options.explain.image,
+    )
 
 
 def named(**names: str | None) -> dict[str, Any]:

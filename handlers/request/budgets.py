@@ -12,6 +12,8 @@ from handlers.video.sampling import Sampling
 
 _EMBEDDING = 128
 """As how many predictions an embedding counts: 1,000 to 2,300 numbers of about 11 characters are as long as these."""
+_EXPLAINED_VIEW = 128
+"""Likewise each view of an explanation: 144 numbers of about 5 characters for x3d_xs, 4,600 for SlowFast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class Demand:
     @property
     def predictions(self) -> int:
         """Entries with a label in the answer. Only the format `full` holds those of each window."""
+        if self.options.explain is not None:
+            return _EXPLAINED_VIEW * self.views + self.options.top_k * self.num_windows
         each = _EMBEDDING if self.options.output == "embedding" else self.options.top_k
         return each * (self.num_windows if self.options.format == "full" else 1)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Literal
 
-Kind = Literal["integer", "number", "share", "choice", "boolean"]
+Kind = Literal["integer", "number", "share", "choice", "boolean", "class"]
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 _NUMBER = re.compile(r"[+-]?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][+-]?[0-9]{1,4})?", re.ASCII)
@@ -42,6 +43,21 @@ def read_switch(value: object) -> bool | None:
     if isinstance(value, str):
         return {"true": True, "false": False}.get(value.strip().lower())
     return value if isinstance(value, bool) else None
+
+
+def read_class(value: object, labels: Sequence[str]) -> int | None:
+    """The id of a class, from its label or from the id itself as a number or text; None for anything else.
+
+    A label that reads like a number is a label.
+    """
+    if isinstance(value, bytes | bytearray):
+        value = bytes(value).decode(errors="replace")
+    if isinstance(value, str) and value in labels:
+        return labels.index(value)
+    if isinstance(value, str) and value.strip() in labels:
+        return labels.index(value.strip())
+    class_id = read_value("integer", value)
+    return class_id if isinstance(class_id, int) and 0 <= class_id < len(labels) else None
 
 
 def _finite(value: float) -> float | None:

@@ -1,34 +1,36 @@
-"""The options of a request: one table, from which parsing, error texts, the OpenAPI description and the docs are made.
+"""The options of a request as they came -> validated, by the rows of `option_table`.
 
 `VideoRequest` is what the rest of the package sees of a request; `wire` finds its parts in a TorchServe row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
 from handlers.errors import InvalidOption
 from handlers.limits import Limits
-from handlers.request.option_values import Kind, read_switch, read_value
+from handlers.request.option_table import DEFAULT_TOP_K, OPTIONS, Average, Format, OptionSpec, Output
+from handlers.request.option_values import read_class, read_switch, read_value
 from handlers.video.sampling import Sampling
 
-Average = Literal["prob", "score"]
-Format = Literal["dict", "list", "full"]
-Output = Literal["scores", "embedding"]
-
-MAX_SECONDS = 1e9
-"""Largest time in seconds (about 32 years): keeps every timestamp, even in nanoseconds, within 64 bits."""
-DEFAULT_TOP_K = 5
 _SHOWN_CHARS = 40
 LINES_TYPE = "application/x-ndjson"
 """The media type of an answer in lines. A request that accepts it asks for `stream`."""
 
 
 @dataclass(frozen=True, slots=True)
+class Explain:
+    """An explanation is asked for: of the class of that id, None for the best one; with a picture or without."""
+
+    target: int | None = None
+    image: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RequestOptions:
-    """What the client asked for, validated."""
+    """What the client asked for, validated. `explain` is None for a prediction."""
 
     top_k: int = DEFAULT_TOP_K
     sampling: Sampling = field(default_factory=Sampling)
@@ -37,6 +39,7 @@ class RequestOptions:
     threshold: float = 0.0
     stream: bool = False
     output: Output = "scores"
+    explain: Explain | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,132 +49,6 @@ class VideoRequest:
     payload: bytes
     options: RequestOptions
     request_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OptionSpec:
-    """One row of the table. `maximum_is` names a bound that only the served model knows; `default` is for readers."""
-
-    name: str
-    kind: Kind
-    help: str
-    default: str
-    minimum: float | None = None
-    exclusive_minimum: bool = False
-    maximum: float | None = None
-    maximum_is: Literal["num_classes", "max_windows"] | None = None
-    choices: tuple[str | int, ...] = ()
-
-    @property
-    def header(self) -> str:
-        """`top_k` -> `X-Top-K`."""
-        return "X-" + "-".join(part.capitalize() for part in self.name.split("_"))
-
-    def allowed(self, maximum: float | None) -> str:
-        """What this option takes, in words; `maximum` is the bound in force."""
-        if self.kind == "boolean":
-            return "true or false"
-        if self.choices:
-            return "one of " + ", ".join(str(choice) for choice in self.choices)
-        what = {"integer": "a whole number", "share": "a number"}.get(self.kind, "a number of seconds")
-        if self.exclusive_minimum:
-            return f"{what} above {self.minimum:g} and up to {maximum:.12g}"
-        return f"{what} from {self.minimum:g} to {maximum:.12g}"
-
-
-OPTIONS: Mapping[str, OptionSpec] = {
-    option.name: option
-    for option in (
-        OptionSpec(
-            name="top_k",
-            kind="integer",
-            help="How many labels to answer with, highest score first.",
-            default="5, or the number of classes if there are fewer",
-            minimum=1,
-            maximum_is="num_classes",
-        ),
-        OptionSpec(
-            name="start_sec",
-            kind="number",
-            help="Start of the part of the video to look at, seconds from its first timestamp; included.",
-            default="0",
-            minimum=0,
-            maximum=MAX_SECONDS,
-        ),
-        OptionSpec(
-            name="end_sec",
-            kind="number",
-            help="End of the part of the video to look at, seconds; not included; greater than start_sec.",
-            default="the end of the video",
-            minimum=0,
-            exclusive_minimum=True,
-            maximum=MAX_SECONDS,
-        ),
-        OptionSpec(
-            name="num_clips",
-            kind="integer",
-            help="How many clips to spread uniformly over the part looked at; their scores are averaged.",
-            default="1",
-            minimum=1,
-            maximum_is="max_windows",
-        ),
-        OptionSpec(
-            name="num_crops",
-            kind="integer",
-            help="1: the centre crop. 3: left, centre, right (of an upright video: top, centre, bottom), averaged.",
-            default="1",
-            choices=(1, 3),
-        ),
-        OptionSpec(
-            name="stride_sec",
-            kind="number",
-            help="Slide the clip over the part looked at in steps of this many seconds and answer a timeline.",
-            default="off",
-            minimum=0,
-            exclusive_minimum=True,
-            maximum=MAX_SECONDS,
-        ),
-        OptionSpec(
-            name="average",
-            kind="choice",
-            help="How views are averaged. prob: mean of their probabilities. score: softmax of their mean logits.",
-            default="prob",
-            choices=get_args(Average),
-        ),
-        OptionSpec(
-            name="format",
-            kind="choice",
-            help="Shape of the answer. dict: label to score. list: objects with label, score and class_id. "
-            "full: that list with clips (or a timeline with stride_sec), video, sampling and timing.",
-            default="dict, or full with stride_sec",
-            choices=get_args(Format),
-        ),
-        OptionSpec(
-            name="threshold",
-            kind="share",
-            help="Leave out labels with a lower score than this, also among the top_k.",
-            default="0",
-            minimum=0,
-            maximum=1,
-        ),
-        OptionSpec(
-            name="stream",
-            kind="boolean",
-            help="true: answer in lines of JSON, each sent as soon as its window is computed (HTTP only). They hold "
-            "what the format full holds.",
-            default="false",
-        ),
-        OptionSpec(
-            name="output",
-            kind="choice",
-            help="embedding: the features that go into the model's last layer, averaged over the views, and in the "
-            "format full those of each clip or window, instead of labels.",
-            default="scores",
-            choices=get_args(Output),
-        ),
-    )
-}
-"""Every option by name, in the order of the documentation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,16 +112,25 @@ def _asks_for_lines(accept: object) -> bool:
     )
 
 
-def parse_options(given: Mapping[str, Given], *, num_classes: int, limits: Limits) -> RequestOptions:
-    """Options as they came -> validated. JSON's null counts as not given. Raises InvalidOption."""
-    bounds = {"num_classes": num_classes, "max_windows": limits.max_windows}
+def parse_options(
+    given: Mapping[str, Given], *, num_classes: int, limits: Limits, explained: Sequence[str] | None = None
+) -> RequestOptions:
+    """Options as they came -> validated. JSON's null counts as not given. Raises InvalidOption.
+
+    `explained`: the model's labels, for an explanation; None for a prediction.
+    """
+    bounds = {"num_classes": num_classes, "max_windows": limits.max_windows, "last_class": num_classes - 1}
     values: dict[str, Any] = {}
     for name, entry in given.items():
         if entry.value is not None:
             option = OPTIONS[name]
+            if option.explains and explained is None:
+                raise InvalidOption(f"{name} is an option of /explanations alone; leave it out of a prediction")
             maximum = bounds[option.maximum_is] if option.maximum_is else option.maximum
-            values[name] = _parse(option, entry, maximum)
+            values[name] = _parse(option, entry, maximum, explained or ())
     _check_together(values, given)
+    if explained is not None:
+        _check_explained(values)
     stride_sec, stream = values.get("stride_sec"), values.get("stream", False)
     return RequestOptions(
         top_k=values.get("top_k", min(DEFAULT_TOP_K, num_classes)),
@@ -254,21 +140,30 @@ def parse_options(given: Mapping[str, Given], *, num_classes: int, limits: Limit
             num_clips=values.get("num_clips", 1),
             num_crops=values.get("num_crops", 1),
             stride_sec=stride_sec,
+            frame_times=explained is not None,
         ),
         average=values.get("average", "prob"),
         threshold=values.get("threshold", 0.0),
         format=values.get("format", "dict" if stride_sec is None and not stream else "full"),
         stream=stream,
         output=values.get("output", "scores"),
+        explain=None if explained is None else Explain(values.get("target"), values.get("image", False)),
     )
 
 
-def _parse(option: OptionSpec, given: Given, maximum: float | None) -> str | int | float | bool:
+def _parse(
+    option: OptionSpec, given: Given, maximum: float | None, labels: Sequence[str] = ()
+) -> str | int | float | bool:
     if option.kind == "boolean":
         switch = read_switch(given.value)
         if switch is None:
             raise InvalidOption(f"{option.name} must be {option.allowed(maximum)}{given.shown()}")
         return switch
+    if option.kind == "class":
+        class_id = read_class(given.value, labels)
+        if class_id is None:
+            raise InvalidOption(f"{option.name} must be {option.allowed(maximum)}{given.shown()}")
+        return class_id
     value = read_value(option.kind, given.value)
     fits = value is not None and (not option.choices or value in option.choices)
     if fits and isinstance(value, int | float):
@@ -279,6 +174,14 @@ def _parse(option: OptionSpec, given: Given, maximum: float | None) -> str | int
     if value is None or not fits:
         raise InvalidOption(f"{option.name} must be {option.allowed(maximum)}{given.shown()}")
     return value
+
+
+def _check_explained(values: Mapping[str, Any]) -> None:
+    """Rules on the options of an explanation."""
+    if values.get("stream"):
+        raise InvalidOption("an explanation is answered whole: leave stream out")
+    if values.get("output", "scores") != "scores":
+        raise InvalidOption("an explanation is of a label: leave output out, or give scores")
 
 
 def _check_together(values: Mapping[str, Any], given: Mapping[str, Given]) -> None:

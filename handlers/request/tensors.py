@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from handlers.errors import InvalidEncoding, InvalidOption
-from handlers.request.options import OPTIONS, shown
+from handlers.request.option_table import OPTIONS
+from handlers.request.options import shown
 
 _MAX_ELEMENTS = 10**9  # of a tensor's shape; more cannot arrive, and longer numbers take long to multiply
 

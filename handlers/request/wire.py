@@ -21,6 +21,7 @@ from typing import Any, Literal
 from handlers.errors import InvalidEncoding, InvalidOption, MissingVideo, RequestError, RequestTimeout
 from handlers.limits import Limits
 from handlers.request.budgets import Demand, check_demand, planned_windows
+from handlers.request.media_type import content_type, is_grpc, request_type
 from handlers.request.options import (
     Given,
     VideoRequest,
@@ -72,15 +73,21 @@ class Reply:
 
 
 def parse_row(
-    row: Mapping[str, object], headers: Mapping[str, object], *, num_classes: int, limits: Limits
+    row: Mapping[str, object],
+    headers: Mapping[str, object],
+    *,
+    num_classes: int,
+    limits: Limits,
+    explained: Sequence[str] | None = None,
 ) -> Envelope:
     """The row's videos with their options; raises RequestError when nothing in it can be used.
 
-    If an option is given more than once, field or JSON key beats query, and query beats header.
+    `explained`: the model's labels if the row asks for explanations, None for predictions. If an option is given more
+    than once, field or JSON key beats query, and query beats header.
     """
-    if _request_type(headers) == "application/x-www-form-urlencoded":
+    if request_type(headers) == "application/x-www-form-urlencoded":
         raise InvalidEncoding(_FORM_HELP)
-    reader = _Reader(given_by_headers(headers), num_classes, limits, client_request_id(headers))
+    reader = _Reader(given_by_headers(headers), num_classes, limits, client_request_id(headers), explained)
     envelope = _read_row(row, headers, reader)
     if any(isinstance(request, VideoRequest) and request.options.stream for request in envelope.requests):
         if is_grpc(headers):
@@ -90,17 +97,12 @@ def parse_row(
     return envelope
 
 
-def is_grpc(headers: Mapping[str, object]) -> bool:
-    """Whether a row came by gRPC: it has fields, but none of the headers that every HTTP request has."""
-    return not any(isinstance(value, str) for value in headers.values())
-
-
 def _read_row(row: Mapping[str, object], headers: Mapping[str, object], reader: _Reader) -> Envelope:
     fields = [name for name in row if name in VIDEO_FIELDS]
     if len(fields) > 1:
         raise InvalidOption(f"the video is given {len(fields)} times, as {' and '.join(fields)}; give it once")
     around = {name: value for name, value in row.items() if name not in VIDEO_FIELDS}
-    body = _parsed(row[fields[0]], _content_type(headers, fields[0])) if fields else None
+    body = _parsed(row[fields[0]], content_type(headers, fields[0])) if fields else None
     reader = reader.within(around)
     if isinstance(body, Mapping):
         return reader.read_json(body)
@@ -115,6 +117,7 @@ class _Reader:
     num_classes: int
     limits: Limits
     request_id: str | None
+    explained: Sequence[str] | None = None
 
     def within(self, entries: object, *, what: str = "parameters") -> _Reader:
         """The reader for what lies within an object that sets these options."""
@@ -127,7 +130,9 @@ class _Reader:
     def video(self, payload: object, entries: Mapping[str, object]) -> VideoRequest:
         """One video; its options first, since they are cheaper to refuse."""
         reader = self.within(entries)
-        options = parse_options(reader.given, num_classes=self.num_classes, limits=self.limits)
+        options = parse_options(
+            reader.given, num_classes=self.num_classes, limits=self.limits, explained=self.explained
+        )
         return VideoRequest(payload_bytes(payload, self.limits), options, self.request_id)
 
     def read_json(self, body: Mapping[str, object]) -> Envelope:
@@ -244,29 +249,13 @@ def _demand(request: VideoRequest) -> Demand:
     return Demand(request.options, planned_windows(request.options.sampling))
 
 
-def _content_type(headers: Mapping[str, object], field: str) -> str:
-    """The media type of a field: its own part's, which TorchServe keeps under the field's name, or the request's."""
-    own = headers.get(field)
-    found = own.get("content-type") if isinstance(own, Mapping) else None
-    return _media_type(found) if found else _request_type(headers)
-
-
-def _request_type(headers: Mapping[str, object]) -> str:
-    return _media_type(next((value for name, value in headers.items() if name.lower() == "content-type"), ""))
-
-
-def _media_type(value: object) -> str:
-    """`Application/JSON; charset=utf-8` -> `application/json`."""
-    return str(value).split(";", 1)[0].strip().lower()
-
-
-def _parsed(value: object, content_type: str) -> object:
+def _parsed(value: object, media_type: str) -> object:
     """The field's value with JSON parsed, where TorchServe has not: it leaves what is not valid JSON as bytes."""
-    if isinstance(value, str) and content_type.startswith("text/"):
+    if isinstance(value, str) and media_type.startswith("text/"):
         return value.encode(errors="surrogatepass")  # TorchServe decoded it; these are a file's bytes, not base64
     if not isinstance(value, bytes | bytearray) or not value:
         return value
-    if content_type == "application/json" or content_type.endswith("+json"):
+    if media_type == "application/json" or media_type.endswith("+json"):
         try:
             return json.loads(value)
         except (ValueError, RecursionError):

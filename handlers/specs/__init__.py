@@ -9,6 +9,7 @@ from types import MappingProxyType
 from handlers.errors import UnknownSpec
 from handlers.specs import derived, pytorchvideo, torchvision
 from handlers.specs.model_spec import (
+    EXPLAINED_FAMILIES,
     Accuracy,
     Activation,
     Architecture,
@@ -29,6 +30,7 @@ from handlers.specs.model_spec import (
 )
 
 __all__ = [
+    "EXPLAINED_FAMILIES",
     "SPECS",
     "Accuracy",
     "Activation",

@@ -24,6 +24,8 @@ from fractions import Fraction
 from typing import Literal
 
 Family = Literal["x3d", "slow", "slowfast", "c2d", "i3d", "csn", "r2plus1d", "mvit", "torchvision", "graph"]
+EXPLAINED_FAMILIES: tuple[Family, ...] = ("x3d", "slow", "slowfast", "c2d", "i3d", "csn", "r2plus1d")
+"""Families whose heads `handlers.model.head` knows: they pool feature maps and classify what comes out."""
 Head = Literal["pytorchvideo", "mmaction2", "pyslowfast", "torchvision", "graph"]
 Source = Literal["tutorial", "zoo", "hub", "pyslowfast", "mmaction2", "torchvision", "huggingface", "here", "own"]
 
@@ -204,6 +206,17 @@ class ModelSpec:
         if isinstance(self.architecture, HubArchitecture | TorchvisionArchitecture):
             return self.architecture.classifier
         return "blocks.6.proj" if self.family == "slowfast" else "blocks.5.proj"
+
+    @property
+    def last_block(self) -> str | None:
+        """Name of the block that gives the last feature maps, of both pathways where there are two.
+
+        None where explanations are not known for the head behind it, as with transformers and graphs.
+        """
+        if self.family not in EXPLAINED_FAMILIES:
+            return None
+        head = int(self.classifier.split(".")[1])
+        return f"blocks.{head - (2 if self.family == 'slowfast' else 1)}"
 
     @property
     def follows_recipe(self) -> bool:

@@ -12,13 +12,17 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """The part of a request that decides which frames are wanted. Seconds; the part looked at is `[start, end)`."""
+    """The part of a request that decides which frames are wanted. Seconds; the part looked at is `[start, end)`.
+
+    `frame_times`: each window comes with the times of its frames.
+    """
 
     start_sec: float = 0.0
     end_sec: float | None = None
     num_clips: int = 1
     num_crops: int = 1
     stride_sec: float | None = None
+    frame_times: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +40,16 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class WindowViews:
-    """The model input of one window: `views` is (num_crops, 3, T, size, size) float32, normalised."""
+    """The model input of one window: `views` is (num_crops, 3, T, size, size) float32, normalised.
+
+    `frame_times`: seconds of the T frames from the stream's first timestamp; empty where nobody asked for them, or
+    where they are not known.
+    """
 
     index: int
     window: Window
     views: NDArray[np.float32]
+    frame_times: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

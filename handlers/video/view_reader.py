@@ -38,6 +38,9 @@ def views_shape(spec: ModelSpec, num_crops: int) -> tuple[int, int, int, int, in
     return (num_crops, 3, spec.num_frames, spec.crop_size, spec.crop_size)
 
 
+Times = Callable[[Sequence[int]], tuple[float, ...]]
+"""Timestamps of frames -> seconds from the stream's first one."""
+
 _SIZES_KEPT = 2  # of several megabytes each
 _FRAMES_AHEAD = 2  # decoded frames that may wait for their transform: bounds memory
 
@@ -81,7 +84,7 @@ class VideoReader:
 
     def windows(self, sampling: Sampling) -> Iterator[WindowViews]:
         """Every window's views, in the order in which they are complete. The arrays are those that `allocate` gave."""
-        self._num_crops = sampling.num_crops
+        self._num_crops, self._wants_times = sampling.num_crops, sampling.frame_times
         assembler: _Assembler | None = None
         for event in self._video.events(sampling):
             if isinstance(event, ClipsPlanned):
@@ -101,7 +104,7 @@ class VideoReader:
                 self._under_way.append(self._thread.submit(self._apply, event, target, copies))
         elif isinstance(event, ClipDone):
             self._wait(0)
-            yield assembler.finish(event.position)
+            yield assembler.finish(event.position, self._times if self._wants_times else None)
 
     def _apply(self, event: PickedFrame, target: Views, copies: list[Views]) -> float:
         """Convert, transform, and repeat the frame where a clip takes it more than once; returns the seconds."""
@@ -143,6 +146,10 @@ class VideoReader:
             return room
 
         return allocate
+
+    def _times(self, picks: Sequence[int]) -> tuple[float, ...]:
+        file = self._video.file
+        return tuple(float(max(pts - file.origin, 0) * file.time_base) for pts in picks)
 
     def _transform(self, picture: Picture) -> FrameTransform | AntialiasTransform:
         size = (picture.height, picture.width, picture.row_bytes)
@@ -193,16 +200,19 @@ class _Assembler:
         first, *others = [self._room(position)[:, :, step] for position, step in event.places]
         return first, others
 
-    def finish(self, position: int) -> WindowViews:
-        """The window's views. Raises IncompleteClip unless every one of its frames has been written.
+    def finish(self, position: int, times: Times | None = None) -> WindowViews:
+        """The window's views, with the `times` of its frames.
+
+        Raises IncompleteClip unless every one of its frames has been written.
 
         The memory is reused: what is not written still holds views of another request.
         """
         clip = self._clips[position]
+        frame_times = () if times is None else times(clip.picks)
         if not self._overlap:
             if len(self._written.pop(position, ())) != len(clip.picks):
                 raise IncompleteClip(f"window {clip.index} was given away before all of its frames were written")
-            return WindowViews(clip.index, clip.window, self._open.pop(position))
+            return WindowViews(clip.index, clip.window, self._open.pop(position), frame_times)
         if not self._kept.keys() >= set(clip.picks):
             raise IncompleteClip(f"window {clip.index} was given away before all of its frames were decoded")
         views = self._allocate(self._shape)
@@ -212,7 +222,7 @@ class _Assembler:
             self._uses[pts] -= 1
             if self._uses[pts] == 0:
                 del self._kept[pts]
-        return WindowViews(clip.index, clip.window, views)
+        return WindowViews(clip.index, clip.window, views, frame_times)
 
     def reclaim(self) -> list[Views]:
         """The arrays of windows that will not be finished."""

@@ -43,7 +43,8 @@ def test_conversion_answers_as_torch_for_any_batch(name: str, inputs: dict[str, 
         for port in read.inputs
     }
     assert shapes == inputs
-    assert [port.get_any_name() for port in read.outputs] == ["logits", "features"]
+    maps = [f"maps.{number}" for number in range(len(inputs))]
+    assert [port.get_any_name() for port in read.outputs] == ["logits", "features", *maps]
     means = [node for node in read.get_ops() if node.get_type_name() == "ReduceMean"]
     slow = [node for node in means if sorted(np.atleast_1d(node.input_value(1).get_node().data)) == [2, 3, 4]]
     assert slow == [], "squeeze-and-excitation means that OpenVINO reduces at half the speed"

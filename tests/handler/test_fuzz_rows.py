@@ -25,7 +25,8 @@ from ts.context import Context
 from handlers.errors import REQUEST_ERRORS, RequestError
 from handlers.request.answer import VideoScores, WindowScores
 from handlers.request.budgets import planned_windows
-from handlers.request.options import OPTIONS, VideoRequest
+from handlers.request.option_table import OPTIONS
+from handlers.request.options import VideoRequest
 from handlers.single_pathway_handler import SinglePathwayHandler
 from handlers.video.sampling import Window
 from tests.support.fake_classifier import LABELS, REPORT, FakeClassifier, call, rows

@@ -26,7 +26,7 @@ LAYERS = (
     ("errors", "specs", "limits", "config", "cpu"),
     ("video",),
     ("request", "decode", "model", "neighbours"),
-    ("pending", "inference"),
+    ("evidence", "pending", "inference"),
     ("pipeline", "batch"),
     ("video_metrics",),
     ("video_handler",),

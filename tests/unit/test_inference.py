@@ -23,7 +23,8 @@ from handlers.model.outputs import Outputs
 from handlers.model.runtimes import Logits, Turn
 from handlers.neighbours import Activity, Neighbours
 from handlers.pending import PendingVideo
-from handlers.request.options import Output, RequestOptions, VideoRequest
+from handlers.request.option_table import Output
+from handlers.request.options import RequestOptions, VideoRequest
 from handlers.specs import get_spec
 from handlers.video.sampling import Sampling
 from handlers.video.transforms import Pathways
@@ -44,6 +45,7 @@ class Marker:
     kind: Literal["streamed"] = "streamed"
     streams = STREAMS
     features_length: int | None = 2
+    head = None
 
     def __init__(self, *, seconds: float = 0.01, fail_at: int | None = None) -> None:
         self._pool = ThreadPoolExecutor(max_workers=STREAMS + 1)
@@ -55,7 +57,7 @@ class Marker:
         self.turns: list[bool] = []
 
     def submit(
-        self, pathways: Pathways, *, alone: bool, turn: Turn | None = None, features: bool = False
+        self, pathways: Pathways, *, alone: bool, turn: Turn | None = None, features: bool = False, maps: bool = False
     ) -> Future[Outputs]:
         self.alone.append(alone)
         self.turns.append(turn is not None)
@@ -94,6 +96,7 @@ class BatchMarker:
     kind: Literal["batched"] = "batched"
     max_batch = 4
     features_length: int | None = 2
+    head = None
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
@@ -102,7 +105,7 @@ class BatchMarker:
     def logits(self, pathways: Pathways) -> Logits:
         return self.outputs(pathways, features=False).logits
 
-    def outputs(self, pathways: Pathways, *, features: bool) -> Outputs:
+    def outputs(self, pathways: Pathways, *, features: bool, maps: bool = False) -> Outputs:
         self.sizes.append(len(pathways[0]))
         self.with_features.append(features)
         logits = np.concatenate([mark(view) for view in pathways[0]])

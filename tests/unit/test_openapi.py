@@ -10,7 +10,8 @@ import pytest
 
 from handlers.errors import REQUEST_ERRORS, InvalidOption
 from handlers.limits import Limits
-from handlers.request.options import OPTIONS, given_by_name, parse_options
+from handlers.request.option_table import OPTIONS
+from handlers.request.options import given_by_name, parse_options
 from scripts.openapi import TARGET, document, main, option_schema, render
 
 
@@ -47,7 +48,9 @@ def test_every_error_and_option_is_there() -> None:
 
 def _accepted(name: str, value: object) -> bool:
     try:
-        parse_options(given_by_name({name: value}, others=""), num_classes=400, limits=Limits())
+        given, labels = given_by_name({name: value}, others=""), [f"label {number}" for number in range(400)]
+        explained = labels if OPTIONS[name].explains else None
+        parse_options(given, num_classes=400, limits=Limits(), explained=explained)
     except InvalidOption:
         return False
     return True

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from handlers.config import HandlerConfig
+from handlers.decode.create import create_decoder
 from handlers.decode.processes import ProcessDecodeService
 from handlers.errors import InternalError, InvalidConfig, InvalidLabels, MissingVideo, RuntimeUnavailable
 from handlers.model.archive_info import ArchiveInfo, WeightsInfo
 from handlers.model.network import build_model
-from handlers.pipeline import VideoClassifier, create_decoder
+from handlers.pipeline import VideoClassifier
 from handlers.request.answer import VideoScores
 from handlers.request.options import RequestOptions, VideoRequest
 from handlers.specs import get_spec
@@ -130,7 +131,7 @@ def test_many_windows_come_out_in_order(classifier: VideoClassifier, h264_video:
 def test_a_model_that_fails_is_the_servers_fault_and_the_next_batch_works(
     classifier: VideoClassifier, h264_video: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_: object, *, features: bool) -> None:
+    def fail(_: object, *, features: bool, maps: bool) -> None:
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patch:

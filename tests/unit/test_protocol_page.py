@@ -10,14 +10,14 @@ import yaml
 from handlers.config import HandlerConfig
 from handlers.errors import REQUEST_ERRORS
 from handlers.limits import Limits
-from handlers.request.options import OPTIONS, OptionSpec
+from handlers.request.option_table import OPTIONS, OptionSpec
 from serving.model_config import model_config
 from tests.support.paths import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "protocol.md").read_text()
 _DECLARED = yaml.safe_load((REPOSITORY / "metrics.yaml").read_text())["model_metrics"]
 METRICS = {metric["name"] for metrics in _DECLARED.values() for metric in metrics}
-_BOUNDS = {"num_classes": "the number of classes", "max_windows": "the limit max_windows"}
+_BOUNDS = {"num_classes": "the number of classes", "max_windows": "the limit max_windows", "last_class": "the last"}
 
 
 def _allowed(option: OptionSpec) -> str:

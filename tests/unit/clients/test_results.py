@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from handlers.request.answer import VideoScores, WindowScores, render
-from handlers.request.options import Output, RequestOptions
+from handlers.request.option_table import Output
+from handlers.request.options import RequestOptions
 from handlers.specs import get_spec
 from handlers.video.sampling import Sampling, VideoReport, Window
 from video_action_client import Embedding, ModelInfo, Prediction, Segment, Timeline

@@ -103,9 +103,10 @@ class Streamed:
     kind: Literal["streamed"] = "streamed"
     streams = 2
     features_length: int | None = None
+    head = None
 
     def submit(
-        self, pathways: Pathways, *, alone: bool, turn: Turn | None = None, features: bool = False
+        self, pathways: Pathways, *, alone: bool, turn: Turn | None = None, features: bool = False, maps: bool = False
     ) -> Future[Outputs]:
         done: Future[Outputs] = Future()
         done.set_result(Outputs(self.logits(pathways)))
@@ -124,12 +125,13 @@ class Batched:
     kind: Literal["batched"] = "batched"
     max_batch = 4
     features_length: int | None = None
+    head = None
     describe, close = Streamed.describe, Streamed.close
 
     def logits(self, pathways: Pathways) -> Logits:
         return Streamed().logits(pathways)
 
-    def outputs(self, pathways: Pathways, *, features: bool) -> Outputs:
+    def outputs(self, pathways: Pathways, *, features: bool, maps: bool = False) -> Outputs:
         return Outputs(self.logits(pathways))
 
 

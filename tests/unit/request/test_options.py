@@ -13,15 +13,8 @@ from hypothesis import strategies as st
 
 from handlers.errors import InvalidOption
 from handlers.limits import Limits
-from handlers.request.options import (
-    MAX_SECONDS,
-    OPTIONS,
-    Given,
-    RequestOptions,
-    given_by_headers,
-    given_by_name,
-    parse_options,
-)
+from handlers.request.option_table import MAX_SECONDS, OPTIONS
+from handlers.request.options import Given, RequestOptions, given_by_headers, given_by_name, parse_options
 from handlers.video.sampling import Sampling
 
 LIMITS = Limits(max_windows=100)

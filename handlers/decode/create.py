@@ -1,0 +1,69 @@
+"""The decoder that a model's settings name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handlers.config import HandlerConfig
+from handlers.cpu import cores
+from handlers.decode.processes import ProcessDecodeService
+from handlers.decode.service import DecodeService
+from handlers.decode.threads import ThreadDecodeService
+from handlers.errors import InvalidConfig
+from handlers.specs import ModelSpec
+from handlers.video.codecs import Formats, formats_of
+from handlers.video.view_reader import VideoReader
+
+
+def create_decoder(
+    spec: ModelSpec,
+    config: HandlerConfig,
+    *,
+    videos_at_once: int | None = None,
+    others_busy: Callable[[], int] | None = None,
+) -> DecodeService:
+    """The decoder that the configuration names, with its processes or threads started.
+
+    `videos_at_once`: how many there are at most, where that is known. `others_busy`: how many other workers of the
+    model have requests now.
+    """
+    workers = config.decode_processes or min(cores(), videos_at_once or cores())
+    formats = formats_of(config.codecs, ())  # where no process is confined
+    if config.decoder == "encoded_video":
+        if not spec.follows_recipe:
+            raise InvalidConfig(
+                f"decoder: encoded_video is PyTorchVideo's recipe, and {spec.name} has preprocessing of its own; "
+                "use decoder: sampled"
+            )
+        from handlers.video.recipe import EncodedVideoReader  # pytorchvideo's data package is slow to import
+
+        return ThreadDecodeService(
+            partial(EncodedVideoReader, spec=spec, limits=config.limits, formats=formats), workers=1
+        )
+    if config.decodes_in_processes:
+        return ProcessDecodeService(
+            spec,
+            config.limits,
+            processes=workers,
+            cores=config.decode_processes or cores(),
+            others_busy=others_busy,
+            autorotate=config.autorotate,
+            sandbox=config.sandbox,
+            codecs=config.codecs,
+            one_job_each=config.isolation == "request",
+        )
+    return ThreadDecodeService(partial(_read_video, spec=spec, config=config, formats=formats), workers=workers)
+
+
+def _read_video(
+    payload: bytes | memoryview, *, spec: ModelSpec, config: HandlerConfig, formats: Formats
+) -> VideoReader:
+    return VideoReader(payload, spec, config.limits, autorotate=config.autorotate, allocate=_empty, formats=formats)
+
+
+def _empty(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    return np.empty(shape, dtype=np.float32)
