@@ -11,7 +11,7 @@ grpc_client.py    GrpcVideoClient: same methods, same answers, same exceptions
 base.py           predictions, management.py: models; what both clients share
 keys.py           TorchServe's keys; retry.py: when a call is repeated
 source.py         what can be sent
-results.py        what comes back; events.py: an answer that comes in lines
+results.py        what comes back; events.py: an answer that comes in lines; explanation.py: where and when
 live/             a live source, window by window
 upgrade.py        versions replaced without losing a request
 errors.py         what can go wrong
@@ -19,6 +19,7 @@ errors.py         what can go wrong
 
 from .errors import ApiError, ClientError, RequestError, ServingError, SourceFailed
 from .events import StreamEnd, StreamEvent, StreamSegment, StreamStart, StreamWindow
+from .explanation import CropPlace, Explanation, HeatMap, TimeWeight
 from .grpc_client import GrpcVideoClient
 from .http_client import VideoClient
 from .live.events import WatchEnd, WatchEvent, WatchLost, WatchReconnected, WatchSkipped, WatchWindow
@@ -43,10 +44,13 @@ __all__ = [
     "ApiError",
     "ClientError",
     "Clip",
+    "CropPlace",
     "EffectiveSampling",
     "EmbeddedClip",
     "Embedding",
+    "Explanation",
     "GrpcVideoClient",
+    "HeatMap",
     "ModelInfo",
     "Prediction",
     "RequestError",
@@ -60,6 +64,7 @@ __all__ = [
     "StreamSegment",
     "StreamStart",
     "StreamWindow",
+    "TimeWeight",
     "Timeline",
     "Timing",
     "VideoClient",

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from .errors import InvalidAnswer
+from .explanation import Explanation
 from .live.reader import ReaderOptions
 from .live.watch import Watch, WatchOptions
 from .management import Management
@@ -155,6 +156,45 @@ class BaseClient(Management):
             reading=ReaderOptions(timeout_sec=source_timeout_sec, give_up_sec=give_up_sec, speed=speed),
         )
         return Watch(self, source, options)
+
+    def explain(
+        self,
+        video: Video,
+        *,
+        model: str,
+        version: str | None = None,
+        target: str | int | None = None,
+        image: bool = False,
+        stride_sec: float | None = None,
+        start_sec: float | None = None,
+        end_sec: float | None = None,
+        num_clips: int | None = None,
+        num_crops: int | None = None,
+        average: Average | None = None,
+    ) -> Explanation:
+        """Where and when the model saw the class `target`, a label or class id; without it the best label.
+
+        `image` asks for a picture of the frames with the heat on them. Raises InvalidOption for a label that the model
+        does not have, and for models that cannot be explained. Works over HTTP alone.
+        """
+        options = {
+            "target": target,
+            "image": "true" if image else None,
+            "stride_sec": stride_sec,
+            "start_sec": start_sec,
+            "end_sec": end_sec,
+            "num_clips": num_clips,
+            "num_crops": num_crops,
+            "average": average,
+            "format": None if stride_sec is None else "dict",
+        }
+        source = Source.of(video)
+        texts = {name: str(value) for name, value in options.items() if value is not None}
+        body = self._call("inference", lambda key: self._explain(key, source, model, version, texts), repeatable=True)
+        try:
+            return Explanation.from_json(json.loads(body))
+        except ValueError:
+            raise InvalidAnswer(f"the answer of {model} is not JSON: {body[:80]!r}") from None
 
     def answer(
         self,

@@ -16,6 +16,7 @@ from .errors import (
     Conflict,
     ConnectionFailed,
     InvalidKey,
+    InvalidOption,
     RequestTimeout,
     ServingError,
     api_error,
@@ -99,6 +100,11 @@ class GrpcVideoClient(BaseClient):
         if error is not None:
             raise error
         return body
+
+    def _explain(
+        self, key: str | None, source: Source, model: str, version: str | None, options: Mapping[str, str]
+    ) -> bytes:
+        raise InvalidOption("explanations are answered over HTTP alone; use VideoClient")
 
     def _ping(self, key: str | None) -> None:
         self._unary("Ping", empty_pb2.Empty(), "TorchServeHealthResponse", key, timeout_sec=_CONNECT_TIMEOUT_SEC)

@@ -16,6 +16,7 @@ from .errors import (
     ApiError,
     ConnectionFailed,
     InvalidAnswer,
+    InvalidOption,
     RequestTimeout,
     ServingError,
     VideoTooLarge,
@@ -83,6 +84,17 @@ class VideoClient(BaseClient):
     ) -> bytes:
         url, headers = self.url + _prediction_path(model, version), _video_headers(source, options)
         with source.stream() as body:
+            return self._send("POST", url, key, headers=headers, body=body, timeout_sec=self._timeout_sec)
+
+    def _explain(
+        self, key: str | None, source: Source, model: str, version: str | None, options: Mapping[str, str]
+    ) -> bytes:
+        target = options.get("target", "")
+        if not target.isascii():
+            raise InvalidOption(f"HTTP headers carry ASCII alone: give the class id instead of the label {target!r}")
+        url = self.url + _prediction_path(model, version, "explanations")
+        with source.stream() as body:
+            headers = _video_headers(source, options)
             return self._send("POST", url, key, headers=headers, body=body, timeout_sec=self._timeout_sec)
 
     def stream(
@@ -228,8 +240,8 @@ class VideoClient(BaseClient):
             raise ConnectionFailed(f"the connection to {where} was lost: {error}", sent=True) from None
 
 
-def _prediction_path(model: str, version: str | None) -> str:
-    return f"/predictions/{quote(model, safe='')}" + (f"/{quote(version, safe='')}" if version else "")
+def _prediction_path(model: str, version: str | None, what: str = "predictions") -> str:
+    return f"/{what}/{quote(model, safe='')}" + (f"/{quote(version, safe='')}" if version else "")
 
 
 def _video_headers(source: Source, options: Mapping[str, str]) -> dict[str, str]:

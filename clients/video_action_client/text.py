@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from .explanation import Explanation
 from .results import EffectiveSampling, ModelInfo, Prediction, ScoredLabel, Segment, Timeline, Timing, VideoInfo
 
 _LABEL_CHARS = 34
@@ -37,6 +38,19 @@ def timeline_lines(name: str, timeline: Timeline, *, plain: bool = False) -> lis
         f"  {_provenance(timeline.model, timeline.version, timeline.video, timeline.sampling)}",
         f"  {timing_text(timeline.timing)}",
         *(f"  Note: {warning}" for warning in timeline.video.warnings),
+    ]
+
+
+def explanation_lines(name: str, explanation: Explanation, *, plain: bool = False) -> list[str]:
+    """A video's name, the label that is explained, then each part of the time with its weight as a bar."""
+    return [
+        name,
+        f"  {explanation.label}  {explanation.score:.4f}, seen at:",
+        *(
+            f"  {clock(each.start_sec):>9} - {clock(each.end_sec):>9}  "
+            f"{bar(each.weight, _BAR_CHARS, plain=plain)}  {each.weight:.2f}"
+            for each in explanation.times
+        ),
     ]
 
 

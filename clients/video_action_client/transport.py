@@ -73,6 +73,12 @@ class Transport(ABC):
                     raise
                 time.sleep(delay_sec)
 
+    @abstractmethod
+    def _explain(
+        self, key: str | None, source: Source, model: str, version: str | None, options: Mapping[str, str]
+    ) -> bytes:
+        """The body of an explanation; raises InvalidOption where this transport carries none."""
+
     def _predict_once(
         self, key: str | None, source: Source, model: str, version: str | None, options: Mapping[str, str]
     ) -> bytes:

@@ -29,7 +29,7 @@ from handlers.request.option_table import OPTIONS
 from handlers.request.options import VideoRequest
 from handlers.single_pathway_handler import SinglePathwayHandler
 from handlers.video.sampling import Window
-from tests.support.fake_classifier import LABELS, REPORT, FakeClassifier, call, rows
+from tests.support.fake_classifier import EXPLANATION, LABELS, REPORT, FakeClassifier, call, rows
 
 FUZZ_SECONDS = float(os.environ.get("FUZZ_SECONDS", "60"))
 STATUSES = {200, *(int(error.status) for error in REQUEST_ERRORS.values())}
@@ -50,7 +50,7 @@ class FuzzClassifier(FakeClassifier):
         windows = tuple(
             WindowScores(Window(float(index), index + 1.0), logits, features=logits) for index in range(count)
         )
-        return VideoScores(windows, REPORT, inference_ms=5.0, total_ms=10.0)
+        return VideoScores(windows, REPORT, inference_ms=5.0, total_ms=10.0, explanation=EXPLANATION)
 
 
 # Valid bodies ---------------------------------------------------------------------------------------------------------

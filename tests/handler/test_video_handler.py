@@ -88,8 +88,29 @@ def test_describe_and_explain_are_answered_row_by_row(handler: Any) -> None:
     headers[1]["explain"] = "True"
     described, explained, good = call(handler, data, headers)
     assert described == (200, {"model": "clips", "version": "2.0", "spec": {"name": "x3d_xs"}, "num_labels": 3})
-    assert (explained[0], explained[1]["type"]) == (400, "InvalidOption")
     assert (good[0], list(good[1])) == (200, ["jump", "run", "sit"])
+    assert explained[0] == 200
+    assert (explained[1]["label"], explained[1]["class_id"]) == ("run", 1)
+    assert [step["weight"] for step in explained[1]["times"]] == [pytest.approx(4 / 13, abs=1e-4), 1.0]
+    assert explained[1]["maps"][1]["heatmap"][2] == [pytest.approx(heat, abs=1e-3) for heat in (15 / 17, 16 / 17, 1)]
+
+
+def test_options_of_explanations_are_checked(handler: Any) -> None:
+    wrong = ("nothing", "3", "-1", "true", "1.5")
+    data, headers = rows(*("good 1",) * (len(wrong) + 3))
+    for row, header, target in zip(data, headers, wrong, strict=False):
+        row["target"], header["explain"] = target, "True"
+    data[-3]["target"] = "run"
+    headers[-2] |= {"explain": "True", "X-Stream": "true"}
+    headers[-1] |= {"explain": "True", "X-Output": "embedding"}
+    answers = call(handler, data, headers)
+    assert [status for status, _ in answers] == [400] * len(data)
+    messages = [body["message"] for _, body in answers]
+    allowed = "target must be a label of this model or a class id from 0 to 2"
+    assert messages[: len(wrong)] == [f"{allowed}, got {target!r}" for target in wrong]
+    assert "/explanations alone" in messages[-3]
+    assert "leave stream out" in messages[-2]
+    assert "leave output out" in messages[-1]
 
 
 def test_a_sequence_is_left_out_of_the_answer_and_nobody_else_is(handler: Any) -> None:

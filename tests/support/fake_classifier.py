@@ -20,6 +20,8 @@ from handlers.errors import DecodeTimeout, RequestError
 from handlers.model.archive_info import ArchiveInfo, WeightsInfo
 from handlers.request.answer import VideoScores, WindowScores
 from handlers.request.budgets import Budget
+from handlers.request.explanation import Explanation
+from handlers.request.heat import WindowHeat
 from handlers.request.options import VideoRequest
 from handlers.specs import get_spec
 from handlers.video.sampling import VideoReport, Window
@@ -36,6 +38,12 @@ REPORT = VideoReport(
     decode_ms=3.0,
     transform_ms=2.0,
 )
+
+
+EXPLANATION = Explanation(
+    1, "cam", (WindowHeat(Window(0.0, 1.6), (0.0, 0.8), (np.arange(18, dtype=np.float32).reshape(1, 2, 3, 3),)),)
+)
+"""Heat that grows with each position, of one clip of two steps."""
 
 
 class FakeClassifier:
@@ -89,7 +97,7 @@ class FakeClassifier:
         if kind == "crash":
             logits = np.array([[0.0, 0.0, 0.0, 9.0]], dtype=np.float32)  # a class that has no label
         window = WindowScores(Window(0.0, 1.6), logits, features=logits)
-        return VideoScores((window,), REPORT, inference_ms=5.0, total_ms=10.0)
+        return VideoScores((window,), REPORT, inference_ms=5.0, total_ms=10.0, explanation=EXPLANATION)
 
 
 def rows(*payloads: str, **headers: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -20,10 +20,11 @@ from tqdm import tqdm
 
 from ..errors import ApiError, ClientError, InvalidAnswer, ModelNotFound, UnreadableVideo
 from ..events import StreamEnd, StreamEvent, StreamStart, StreamWindow
+from ..explanation import Explanation
 from ..http_client import VideoClient
 from ..results import Prediction, Timeline
 from ..source import VIDEO_SUFFIXES
-from ..text import clock, is_plain, prediction_lines, shortened, timeline_lines
+from ..text import clock, explanation_lines, is_plain, prediction_lines, shortened, timeline_lines
 from .connection import Client, Defaults, add_connection_arguments, advice, open_client
 from .suggestions import served_instead
 
@@ -36,6 +37,7 @@ examples:
   {prog} holidays/ --model x3d_s --num-clips 10 --num-crops 3
   {prog} match.mp4 --timeline --stride-sec 0.5
   {prog} lecture.mp4 --stream --stride-sec 10
+  {prog} clip.mp4 --explain heat.png
   {prog} clip.mp4 --embedding | jq .answer.length
   {prog} *.mp4 --json | jq -r '.video + ": " + (.answer | keys_unsorted[0])'
   ffmpeg -i rtsp://camera -t 4 -f matroska - | {prog} -
@@ -69,6 +71,8 @@ def main(
         options.json = True
     if options.stride_sec is not None and options.num_clips is not None:
         parser.error("--stride-sec and --timeline exclude --num-clips")
+    if options.explain is not None:
+        _check_explain(parser, options)
     if options.stream and options.embedding:
         parser.error("--stream prints labels as they come; leave it out with --embedding")
     if options.stream and options.grpc:
@@ -93,6 +97,15 @@ def main(
     except BrokenPipeError:  # the program that reads the output has closed it
         sys.stderr.close()
         return 1
+
+
+def _check_explain(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if options.grpc or options.stream or options.embedding or options.json:
+        parser.error("--explain works over HTTP alone, and without --stream, --embedding, --json and --format")
+    if len(options.videos) > 1 or (options.videos[0] != STDIN and Path(options.videos[0]).is_dir()):
+        parser.error("--explain writes one picture: give one video")
+    if not options.explain.parent.is_dir():
+        parser.error(f"--explain {options.explain}: there is no such folder")
 
 
 def make_parser(prog: str, defaults: Defaults | None) -> argparse.ArgumentParser:
@@ -141,6 +154,15 @@ def make_parser(prog: str, defaults: Defaults | None) -> argparse.ArgumentParser
         "--embedding",
         action="store_true",
         help="instead of labels the features that go into the model's last layer, and their length; implies --json",
+    )
+    output.add_argument(
+        "--explain",
+        type=Path,
+        metavar="FILE",
+        help="write a PNG picture of the frames with heat where the model saw the label, and print when (HTTP only)",
+    )
+    output.add_argument(
+        "--target", metavar="LABEL", help="with --explain: the label, or class id, that is explained; default: the best"
     )
     output.add_argument("--jobs", type=int, default=1, metavar="N", help="videos sent at the same time; default 1")
     add_connection_arguments(parser, defaults)
@@ -235,6 +257,8 @@ def outcome_of(client: Client, video: Path | str | UnreadableVideo, model: str, 
 def ask(client: Client, video: Path | str, model: str, options: argparse.Namespace) -> Any:
     """The answer: parsed JSON where it is to be printed as such, else a Prediction or Timeline."""
     content = io.BytesIO(sys.stdin.buffer.read()) if video == STDIN else video
+    if options.explain is not None:
+        return explained(client, content, model, options)
     if isinstance(client, VideoClient) and (options.stream or (options.stride_sec is not None and not options.json)):
         return streamed(client, content, str(video), model, options)
     names = ("top_k", "start_sec", "end_sec", "num_clips", "num_crops", "stride_sec", "average", "format", "threshold")
@@ -271,6 +295,15 @@ def streamed(
     return None if options.stream and options.json else answer
 
 
+def explained(client: Client, content: Path | str | io.BytesIO, model: str, options: argparse.Namespace) -> Explanation:
+    """The explanation; its picture is written."""
+    names = ("target", "stride_sec", "start_sec", "end_sec", "num_clips", "num_crops", "average")
+    wanted = {name: getattr(options, name) for name in names}
+    explanation = client.explain(content, model=model, version=options.version, image=True, **wanted)
+    options.explain.write_bytes(explanation.image or b"")
+    return explanation
+
+
 def event_json(name: str, event: StreamEvent) -> str:
     """One line of JSON; the end has the whole answer."""
     kind = type(event).__name__.removeprefix("Stream").lower()
@@ -292,6 +325,9 @@ def report(outcome: Outcome, options: argparse.Namespace) -> None:
     if options.json:
         value = {"answer": outcome.answer} if outcome.error is None else {"error": error_json(outcome.error)}
         tqdm.write(json.dumps({"video": outcome.name, **value}, ensure_ascii=False), file=sys.stdout)
+    elif isinstance(outcome.answer, Explanation):
+        lines = explanation_lines(outcome.name, outcome.answer, plain=is_plain())
+        tqdm.write("\n".join([*lines, f"  the heat is in {options.explain}"]) + "\n", file=sys.stdout)
     elif isinstance(outcome.answer, Timeline):
         tqdm.write("\n".join(timeline_lines(outcome.name, outcome.answer, plain=is_plain())) + "\n", file=sys.stdout)
     elif isinstance(outcome.answer, Prediction):
