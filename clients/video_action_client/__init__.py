@@ -18,7 +18,16 @@ errors.py         what can go wrong
 """
 
 from .errors import ApiError, ClientError, RequestError, ServingError, SourceFailed
-from .events import StreamEnd, StreamEvent, StreamSegment, StreamStart, StreamWindow
+from .events import (
+    EmbeddingEvent,
+    StreamEmbeddedWindow,
+    StreamEmbeddingEnd,
+    StreamEnd,
+    StreamEvent,
+    StreamSegment,
+    StreamStart,
+    StreamWindow,
+)
 from .explanation import CropPlace, Explanation, HeatMap, TimeWeight
 from .grpc_client import GrpcVideoClient
 from .http_client import VideoClient
@@ -48,6 +57,7 @@ __all__ = [
     "EffectiveSampling",
     "EmbeddedClip",
     "Embedding",
+    "EmbeddingEvent",
     "Explanation",
     "GrpcVideoClient",
     "HeatMap",
@@ -58,6 +68,8 @@ __all__ = [
     "ScoredLabel",
     "Segment",
     "ServingError",
+    "StreamEmbeddedWindow",
+    "StreamEmbeddingEnd",
     "SourceFailed",
     "StreamEnd",
     "StreamEvent",

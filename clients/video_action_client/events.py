@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import ClientError, InvalidAnswer, api_error
-from .results import Clip, EffectiveSampling, Prediction, Segment, Timeline
+from .results import Clip, EffectiveSampling, EmbeddedClip, Embedding, Prediction, Segment, Timeline
 
 LINES_TYPE = "application/x-ndjson"
 
@@ -58,10 +58,27 @@ class StreamEnd:
     json: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class StreamEmbeddedWindow:
+    """One window's features, where embeddings were asked for. They come in order, `index` counts from 0."""
+
+    index: int
+    clip: EmbeddedClip
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEmbeddingEnd:
+    """Everything is there: what `embed` gets with the same options, and its JSON (`format="full"`)."""
+
+    answer: Embedding
+    json: Mapping[str, Any]
+
+
 StreamEvent = StreamStart | StreamWindow | StreamSegment | StreamEnd
+EmbeddingEvent = StreamStart | StreamEmbeddedWindow | StreamEmbeddingEnd
 
 
-def events_of(lines: Iterable[bytes]) -> Iterator[StreamEvent]:
+def events_of(lines: Iterable[bytes]) -> Iterator[StreamEvent | EmbeddingEvent]:
     """The lines of one answer as events. Raises what the server says went wrong, InvalidAnswer for anything else."""
     gathered: dict[str, Any] = {}
     ended = False
@@ -73,13 +90,13 @@ def events_of(lines: Iterable[bytes]) -> Iterator[StreamEvent]:
             event = _event(content, gathered)
         except (ValueError, KeyError, TypeError, AttributeError):
             raise InvalidAnswer(f"a line of the answer is not one of this project's: {line[:120]!r}") from None
-        ended = isinstance(event, StreamEnd)
+        ended = isinstance(event, StreamEnd | StreamEmbeddingEnd)
         yield event
     if not ended:
         raise InvalidAnswer("the answer ended before its last line")
 
 
-def events_of_answer(answer: Mapping[str, Any]) -> Iterator[StreamEvent]:
+def events_of_answer(answer: Mapping[str, Any]) -> Iterator[StreamEvent | EmbeddingEvent]:
     """The events of an answer that came whole, from a server that does not stream."""
     video, windows = answer["video"], answer["timeline" if "timeline" in answer else "clips"]
     start = {"event": "start", "video": video, "windows": len(windows)}
@@ -90,19 +107,22 @@ def events_of_answer(answer: Mapping[str, Any]) -> Iterator[StreamEvent]:
     for segment in answer.get("segments", ()):
         yield _event({"event": "segment", **segment}, gathered)
     ends = {name: video[name] for name in _OF_THE_VIDEO if name in video}
-    yield _event(
-        {"event": "end", "predictions": answer["predictions"], "timing_ms": answer["timing_ms"], **ends}, gathered
-    )
+    yield _event({"event": "end", **_result(answer), "timing_ms": answer["timing_ms"], **ends}, gathered)
 
 
-def _event(content: dict[str, Any], gathered: dict[str, Any]) -> StreamEvent:
+def _result(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What was asked of the video: its features, or its labels."""
+    return {name: entry[name] for name in (("embedding", "length") if "embedding" in entry else ("predictions",))}
+
+
+def _event(content: dict[str, Any], gathered: dict[str, Any]) -> StreamEvent | EmbeddingEvent:
     """The event; `gathered` grows to the answer in the format `full`."""
     kind = content.pop("event")
     if kind == "start":
         video = content["video"]
         timeline = content["sampling"]["stride_sec"] is not None
         gathered.update({name: content[name] for name in _OF_THE_MODEL if name in content}, video=dict(video))
-        gathered.update({"timeline": [], "segments": []} if timeline else {"clips": []})
+        gathered.update({"timeline": []} if timeline else {"clips": []})
         return StreamStart(
             model=str(content["model"]),
             version=str(content["version"]),
@@ -117,15 +137,21 @@ def _event(content: dict[str, Any], gathered: dict[str, Any]) -> StreamEvent:
     if kind == "window":
         index = int(content.pop("index"))
         gathered["timeline" if "timeline" in gathered else "clips"].append(content)
+        if "embedding" in content:
+            return StreamEmbeddedWindow(index, EmbeddedClip.from_json(content))
         return StreamWindow(index, Clip.from_json(content))
     if kind == "segment":
-        gathered["segments"].append(content)
+        gathered.setdefault("segments", []).append(content)
         return StreamSegment(Segment.from_json(content))
     if kind == "end":
         gathered["video"].update({name: content[name] for name in _OF_THE_VIDEO if name in content})
         windows = gathered["timeline" if "timeline" in gathered else "clips"]
         gathered["sampling"] = {**gathered["sampling"], "num_clips": len(windows)}  # damage may have left fewer
-        answer = {**gathered, "predictions": content["predictions"], "timing_ms": content["timing_ms"]}
+        answer = {**gathered, **_result(content), "timing_ms": content["timing_ms"]}
+        if "embedding" in answer:
+            return StreamEmbeddingEnd(Embedding.from_json(answer), answer)
+        if "timeline" in answer:
+            answer.setdefault("segments", [])
         return StreamEnd((Timeline if "timeline" in answer else Prediction).from_json(answer), answer)
     if kind == "error":
         raise _error(content)

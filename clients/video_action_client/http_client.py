@@ -6,7 +6,7 @@ import json
 from collections.abc import Generator, Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal, overload
 from urllib.parse import quote, urlencode, urlsplit
 
 import urllib3
@@ -22,7 +22,7 @@ from .errors import (
     VideoTooLarge,
     error_in,
 )
-from .events import LINES_TYPE, StreamEvent, events_of, events_of_answer
+from .events import LINES_TYPE, EmbeddingEvent, StreamEvent, events_of, events_of_answer
 from .keys import KEY_FILE, KeyRing
 from .retry import Retry
 from .source import Source, Video
@@ -97,12 +97,14 @@ class VideoClient(BaseClient):
             headers = _video_headers(source, options)
             return self._send("POST", url, key, headers=headers, body=body, timeout_sec=self._timeout_sec)
 
+    @overload
     def stream(
         self,
         video: Video,
         *,
         model: str,
         version: str | None = None,
+        output: Literal["scores"] = "scores",
         stride_sec: float | None = None,
         top_k: int | None = None,
         start_sec: float | None = None,
@@ -111,13 +113,47 @@ class VideoClient(BaseClient):
         num_crops: int | None = None,
         average: Average | None = None,
         threshold: float | None = None,
-    ) -> Generator[StreamEvent, None, None]:
+    ) -> Generator[StreamEvent, None, None]: ...
+
+    @overload
+    def stream(
+        self,
+        video: Video,
+        *,
+        model: str,
+        version: str | None = None,
+        output: Literal["embedding"],
+        stride_sec: float | None = None,
+        start_sec: float | None = None,
+        end_sec: float | None = None,
+        num_clips: int | None = None,
+        num_crops: int | None = None,
+    ) -> Generator[EmbeddingEvent, None, None]: ...
+
+    def stream(
+        self,
+        video: Video,
+        *,
+        model: str,
+        version: str | None = None,
+        output: Literal["scores", "embedding"] = "scores",
+        stride_sec: float | None = None,
+        top_k: int | None = None,
+        start_sec: float | None = None,
+        end_sec: float | None = None,
+        num_clips: int | None = None,
+        num_crops: int | None = None,
+        average: Average | None = None,
+        threshold: float | None = None,
+    ) -> Generator[StreamEvent | EmbeddingEvent, None, None]:
         """The answer to a video as events, each as soon as the server knows it: `timeline` while it is computed.
 
+        With `output="embedding"` windows and end have features instead of labels, as `embed` answers them.
         Without `stride_sec` the windows are the `num_clips` clips. Raises as `classify` does, also between events when
         something goes wrong after the first window. Close the iterator to leave early.
         """
         options = {
+            "output": None if output == "scores" else output,
             "stride_sec": stride_sec,
             "top_k": top_k,
             "start_sec": start_sec,

@@ -21,7 +21,7 @@ from tests.support.archives import tiny_archive
 from tests.support.pages import run_blocks
 from tests.support.paths import REPOSITORY
 from tests.support.traffic import variant
-from video_action_client import ClientError, GrpcVideoClient, Prediction, VideoClient
+from video_action_client import ClientError, GrpcVideoClient, Prediction, StreamEmbeddingEnd, VideoClient
 from video_action_client.errors import (
     Conflict,
     EmptyClip,
@@ -107,6 +107,9 @@ def test_both_clients_answer_the_same(server: TorchServe, h264_video: bytes, tmp
         embeddings = [client.embed(path, model="x3d_xs", num_clips=2) for client in (http, grpc)]
         assert embeddings[0].vector == embeddings[1].vector
         assert (embeddings[0].length, len(embeddings[0].clips)) == (2048, 2)
+        *_, end = http.stream(path, model="x3d_xs", output="embedding", num_clips=2)
+        assert isinstance(end, StreamEmbeddingEnd)
+        assert (end.answer.vector, end.answer.clips) == (embeddings[0].vector, embeddings[0].clips)
         timelines = [client.timeline(path, model="x3d_xs", stride_sec=0.25) for client in (http, grpc)]
     assert timelines[0].segments == timelines[1].segments
     assert timelines[0].windows == timelines[1].windows

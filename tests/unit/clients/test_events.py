@@ -10,7 +10,10 @@ import pytest
 
 from tests.support.fake_server import FakeServer, refusal
 from video_action_client import (
+    Embedding,
     Prediction,
+    StreamEmbeddedWindow,
+    StreamEmbeddingEnd,
     StreamEnd,
     StreamSegment,
     StreamStart,
@@ -54,6 +57,22 @@ def whole(*, stride_sec: float | None = 2.0) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def embedded_lines(*, stride_sec: float | None) -> list[dict[str, Any]]:
+    vectors = [{**span, "embedding": [0.5, at], "length": 2} for at, span in enumerate(SPANS)]
+    start, *_ = lines(stride_sec=stride_sec)
+    windows = [{"event": "window", "index": at, **entry} for at, entry in enumerate(vectors)]
+    return [start, *windows, {"event": "end", "embedding": [0.5, 0.5], "length": 2, "timing_ms": TIMING, **END}]
+
+
+def embedded_whole(*, stride_sec: float | None) -> dict[str, Any]:
+    """As the server answers `output=embedding` in the format `full`: a timeline of features has no segments."""
+    answer = whole(stride_sec=stride_sec)
+    clips = "clips" if stride_sec is None else "timeline"
+    vectors = [{**span, "embedding": [0.5, at], "length": 2} for at, span in enumerate(SPANS)]
+    kept = {name: value for name, value in answer.items() if name not in ("predictions", "segments")}
+    return {**kept, "embedding": [0.5, 0.5], "length": 2, clips: vectors}
+
+
 def encoded(entries: list[dict[str, Any]]) -> list[bytes]:
     return [json.dumps(entry).encode() for entry in entries]
 
@@ -76,6 +95,28 @@ def test_events_end_with_the_answer_that_comes_whole_otherwise(stride_sec: float
     assert end.answer == kind.from_json(whole(stride_sec=stride_sec))
     assert end.answer.answer == whole(stride_sec=stride_sec)
     assert list(events_of_answer(whole(stride_sec=stride_sec))) == events
+
+
+@pytest.mark.parametrize("stride_sec", [2.0, None])
+def test_embedding_events_end_with_the_embedding_that_comes_whole_otherwise(stride_sec: float | None) -> None:
+    events = list(events_of(encoded(embedded_lines(stride_sec=stride_sec))))
+    start, first, second, end = events
+    assert isinstance(start, StreamStart)
+    assert isinstance(first, StreamEmbeddedWindow)
+    assert isinstance(second, StreamEmbeddedWindow)
+    assert (second.index, second.clip.start_sec, second.clip.vector) == (1, 2.0, (0.5, 1.0))
+    assert isinstance(end, StreamEmbeddingEnd)
+    assert end.answer == Embedding.from_json(embedded_whole(stride_sec=stride_sec))
+    assert end.answer.vector == (0.5, 0.5)
+    assert end.json == embedded_whole(stride_sec=stride_sec)
+    assert list(events_of_answer(embedded_whole(stride_sec=stride_sec))) == events
+
+
+def test_an_embedding_of_another_length_than_it_says_is_told() -> None:
+    broken = embedded_lines(stride_sec=None)
+    broken[1]["length"] = 3
+    with pytest.raises(InvalidAnswer, match="not one of this project's"):
+        list(events_of(encoded(broken)))
 
 
 def test_an_error_line_is_raised_after_the_events_before_it() -> None:
@@ -125,6 +166,19 @@ def test_the_client_asks_for_lines_and_reads_them(client: VideoClient, fake: Fak
     assert asked.path == "/predictions/m/1.0"
     assert {name: asked.headers[name] for name in ("x-stream", "x-format", "x-stride-sec", "x-top-k")} == {
         "x-stream": "true", "x-format": "full", "x-stride-sec": "2.0", "x-top-k": "1",
+    }  # fmt: skip
+
+
+def test_the_client_asks_for_embeddings_in_lines(client: VideoClient, fake: FakeServer) -> None:
+    fake.content_type = "application/x-ndjson"
+    sent = embedded_lines(stride_sec=None)
+    fake.answer = lambda asked: (200, b"".join(line + b"\n" for line in encoded(sent)))
+    *_, end = client.stream(b"v", model="m", output="embedding", num_clips=2)
+    assert isinstance(end, StreamEmbeddingEnd)
+    assert end.answer.length == 2
+    (asked,) = fake.asked
+    assert {name: asked.headers.get(name) for name in ("x-output", "x-stream", "x-num-clips", "x-top-k")} == {
+        "x-output": "embedding", "x-stream": "true", "x-num-clips": "2", "x-top-k": None,
     }  # fmt: skip
 
 

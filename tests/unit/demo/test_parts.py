@@ -202,7 +202,7 @@ def streamed(labels: Sequence[str]) -> list[StreamEvent]:
         "segments": segments, "video": video, "sampling": sampling,
         "timing_ms": {"decode": 1.0, "transform": 1.0, "inference": 1.0, "total": 3.0},
     }  # fmt: skip
-    return list(events_of_answer(answer))
+    return [event for event in events_of_answer(answer) if isinstance(event, StreamEvent)]
 
 
 def test_an_answer_that_is_coming_is_drawn_as_far_as_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
