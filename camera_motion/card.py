@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
-from camera_motion import motion
+from camera_motion import motion, virtual_camera
 from camera_motion.loop import Phase
 from camera_motion.measure import Report, Reversals
 from handlers.specs import get_spec
 
+_UNITS = {"zoom": "times", "roll": "degrees"}
 _MEANING = {
     "static": "the camera rests; objects may move",
     "pan left": "the camera turns left, the picture's content moves right",
@@ -59,6 +61,15 @@ def _speeds() -> str:
             + f"net displacement at most {motion.SHAKE_NET:.0%} of the distance covered |",
         )
     )
+
+
+def _bounds() -> str:
+    """The independent generator's speeds."""
+    rows = [f"| within {virtual_camera.TRAVEL_SEC} s | {' | '.join(virtual_camera.BANDS)} |", "|---" * 5 + "|"]
+    for name, edges in virtual_camera.EDGES.items():
+        cells = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
+        rows.append(f"| {name}, {_UNITS.get(name, 'short sides')} | {' | '.join(cells)} |")
+    return "\n".join(rows)
 
 
 def model_card(
@@ -118,18 +129,31 @@ Seed {record.seed}, {record.minutes:.0f} minutes on {record.machine}; {record.ve
 
 ## Accuracy
 
-All clips are encoded as H.264, decoded, and preprocessed as the server does it; one view. The fresh clips come from a
-seed that training never used. The real-frame clips move a window over still frames of real recordings, none of which
-was trained on: textures are real, the motion is not, and nothing but the camera moves. Frames and windows without
-visible texture on both axes, and near-duplicate frames, are left out.
+All clips are encoded, decoded, and preprocessed as the server does it; one view. The fresh clips come from training's
+own generator and a seed that training never used. The others come from an independent one
+(`camera_motion/virtual_camera.py`), with paths, sampling, sizes, frame rates and encoders that training does not share:
+a virtual camera moves over still frames of real recordings, none of which was trained on. Their pictures are real, the
+motion is not, and nothing but the camera moves. Test cards and titles, which are drawn, are counted apart. Frames and
+windows without visible texture on both axes, and near-duplicate frames, are left out.
 
 {chr(10).join(report.table() + chr(10) for report in reports)}
+### Per speed
+
+The independent clips are drawn from these speeds, the slowest and the fastest of which training did not have:
+
+{_bounds()}
+
+For static the figure is the drift, for shake the root mean square displacement per axis.
+
+{chr(10).join(report.speed_table() + chr(10) for report in reports[1:])}
 {reversals}.
 
 ## Limits
 
 - One label per clip: of a pan that also zooms, the larger motion is meant to win, but mixtures were not measured.
-- Faster than the table's speeds, four frames in {spec.clip_duration_sec} s no longer overlap enough to be matched.
+- Faster than the table's speeds, four frames in {spec.clip_duration_sec} s no longer overlap enough to be matched: the
+  answer is often shake.
+- On flat drawings, and on patterns that repeat (a perforated board), many moves are taken for static or shake.
 - Parallax, lens distortion, rolling shutter and cuts are not in the training data.
 - A scene without texture, or one that an object fills, has no camera motion to see; the answer is then arbitrary.
 - Measured on made motion alone: how it does on hand-labelled recordings of real camera work is not known.

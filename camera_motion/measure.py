@@ -1,4 +1,4 @@
-"""Accuracy per class on clips that went through H.264 and the served preprocessing."""
+"""Accuracy per class and speed on clips that were encoded, decoded and preprocessed as the server does it."""
 
 from __future__ import annotations
 
@@ -17,22 +17,28 @@ from camera_motion.motion import LABELS
 from camera_motion.render import Texture
 from camera_motion.sample_clips import make_clip
 from camera_motion.scenes import make_texture
+from camera_motion.virtual_camera import BANDS, LabelledClip
 from handlers.cpu import cores
 from handlers.specs import get_spec
+
+MOTIONS = tuple(dict.fromkeys(label.split(" ")[0] for label in LABELS))
+"""The labels without their directions."""
 
 Scorer = Callable[[bytes], NDArray[np.float64]]
 """An mp4 -> one probability per label."""
 
-LabelledClip = tuple[bytes, int]
-"""(mp4, class id)."""
-
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How often each label was answered for each: `counts[true, answered]`."""
+    """How often each label was answered for each, per speed: `by_band[band, true, answered]`."""
 
     name: str
-    counts: NDArray[np.int64]
+    by_band: NDArray[np.int64]
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """All speeds together, `[true, answered]`."""
+        return np.asarray(self.by_band.sum(axis=0))
 
     @property
     def clips(self) -> int:
@@ -65,6 +71,26 @@ class Report:
         rows.append(f"| **all** | **{self.clips}** | **{self.accuracy:.1%}** | |")
         return "\n".join(rows)
 
+    def speed_table(self) -> str:
+        """A Markdown table: right answers of clips for each motion and quarter of its speeds."""
+        rows = [f"| {self.name} | {' | '.join(BANDS)} |", "|---" * (1 + len(BANDS)) + "|"]
+        for motion in MOTIONS:
+            ids = [label_id for label_id, label in enumerate(LABELS) if label.split(" ")[0] == motion]
+            cells = [_share(*_right(band[ids], ids)) for band in self.by_band]
+            rows.append(f"| {motion} | {' | '.join(cells)} |")
+        cells = [_share(*_right(band, list(range(len(LABELS))))) for band in self.by_band]
+        rows.append(f"| all motions | {' | '.join(cells)} |")
+        return "\n".join(rows)
+
+
+def _right(rows: NDArray[np.int64], ids: list[int]) -> tuple[int, int]:
+    """Right answers and clips of some labels' rows of counts."""
+    return int(rows[np.arange(len(ids)), ids].sum()), int(rows.sum())
+
+
+def _share(right: int, clips: int) -> str:
+    return f"{right / clips:.0%} of {clips}" if clips else "none"
+
 
 def scorer(model: nn.Module) -> Scorer:
     """The served recipe on a model in eval mode."""
@@ -81,19 +107,19 @@ def scorer(model: nn.Module) -> Scorer:
 
 def measure(name: str, score: Scorer, parts: Dataset[list[LabelledClip]], *, total: int) -> Report:
     """Top-1 counts of `score` over the clips of all parts, which are made on every core, a part at a time."""
-    counts = np.zeros((len(LABELS), len(LABELS)), np.int64)
+    counts = np.zeros((len(BANDS), len(LABELS), len(LABELS)), np.int64)
     workers = cores() if total > len(LABELS) else 0
     with tqdm(total=total, unit="clip", desc=name) as bar:
         for part in DataLoader(parts, batch_size=None, collate_fn=list, num_workers=workers):
-            for video, label_id in part:
-                counts[label_id, int(score(video).argmax())] += 1
+            for video, label_id, band in part:
+                counts[band, label_id, int(score(video).argmax())] += 1
                 bar.update()
     return Report(name, counts)
 
 
 @dataclass(frozen=True, slots=True)
 class FreshClips(Dataset[list[LabelledClip]]):
-    """`per_class` parts of one clip per label, as in training, from a seed that training never used."""
+    """`per_class` parts of one clip per label, as in training, from a seed that training never used; one speed band."""
 
     per_class: int
     seed: int
@@ -110,7 +136,7 @@ class FreshClips(Dataset[list[LabelledClip]]):
         clips = []
         for label_id in rng.permutation(len(LABELS)):
             textures.append(Texture(make_texture(rng)))
-            clips.append((encoded_video(rng, textures, int(label_id)).video, int(label_id)))
+            clips.append((encoded_video(rng, textures, int(label_id)).video, int(label_id), 0))
         return clips
 
 

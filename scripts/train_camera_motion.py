@@ -20,12 +20,14 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch.utils.data import Subset
 
 from camera_motion.card import TrainingRecord, model_card
 from camera_motion.loop import DEFAULT_PHASES, SMOKE_PHASES, Phase, Settings, train
 from camera_motion.measure import FreshClips, Report, Reversals, measure, reversals, scorer
 from camera_motion.motion import LABELS
-from camera_motion.realframes import RealFrameClips, read_stills
+from camera_motion.realframes import read_stills
+from camera_motion.virtual_camera import VirtualCameraClips
 from handlers.cpu import cores
 from handlers.model.network import load_model
 from handlers.specs import get_spec
@@ -48,9 +50,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--processes", type=int, default=cores(), help="CPU processes that train together")
     parser.add_argument("--checkpoint", type=Path, help="save the state of training here once a minute")
     parser.add_argument("--resume", type=Path, help="go on from such a file")
-    parser.add_argument("--real-frames", type=Path, help="folder of videos whose frames the measurement moves over")
+    parser.add_argument("--real-frames", type=Path, help="folder of videos over whose frames a virtual camera measures")
     parser.add_argument("--per-class", type=int, default=60, help="fresh clips per label to measure with")
-    parser.add_argument("--per-still", type=int, default=2, help="clips per label and real frame to measure with")
+    parser.add_argument("--per-video", type=int, default=1, help="frames of each of these videos to measure with")
     parser.add_argument("--evaluate-only", action="store_true", help="measure the weights that are in --output")
     parser.add_argument("--smoke", action="store_true", help="a few tiny steps: checks the machinery, learns nothing")
     return parser.parse_args(arguments)
@@ -101,20 +103,23 @@ def read_record(weights: Path) -> TrainingRecord:
 
 
 def evaluate(weights: Path, options: argparse.Namespace) -> tuple[list[Report], Reversals]:
-    """Print accuracy per class on fresh clips and, where a folder is given, on clips over real frames."""
+    """Print accuracy per class on fresh clips and, where a folder is given, per class and speed over real frames."""
     model = load_model(get_spec(NAME), weights, num_classes=len(LABELS), head="pytorchvideo").float()
     score = scorer(model)
     per_class = 1 if options.smoke else options.per_class
     fresh = FreshClips(per_class, seed=options.seed + 1_000_000)
     reports = [measure("fresh clips", score, fresh, total=per_class * len(LABELS))]
     if options.real_frames is not None:
-        stills = read_stills(options.real_frames, per_video=3)
-        real = RealFrameClips(stills, per_still=options.per_still, seed=options.seed)
-        total = len(stills) * options.per_still * len(LABELS)
-        reports.append(measure(f"real frames ({len(stills)} frames)", score, real, total=total))
+        stills = read_stills(options.real_frames, per_video=options.per_video)
+        clips = VirtualCameraClips(stills, seed=options.seed)
+        for name, drawn in (("real pictures", False), ("test cards and titles", True)):
+            parts = [part for part, still in enumerate(stills) if still.drawn == drawn]
+            reports.append(measure(name, score, Subset(clips, parts), total=len(parts) * len(LABELS)))
     turned = reversals(score, seeds=range(1 if options.smoke else 20))
     for report in reports:
         print(f"\n{report.table()}")
+    for report in reports[1:]:
+        print(f"\n{report.speed_table()}")
     print(f"\n{turned}")
     return reports, turned
 

@@ -24,7 +24,6 @@ from camera_motion.clips import (
     symmetric,
 )
 from camera_motion.motion import REFERENCE_SEC, SHAKE_NET, STATIC_DRIFT, sample_path
-from camera_motion.realframes import Still, moving_window
 from camera_motion.render import Scene, Texture, encode_h264, render
 from camera_motion.sample_clips import LABELS, make_clip, make_frames
 from camera_motion.scenes import SIZE, make_texture
@@ -211,18 +210,3 @@ def test_encoded_clips_vary_in_size_and_rate() -> None:
             stream = container.streams.video[0]
             shapes.add((stream.width, stream.height, stream.average_rate))
     assert len(shapes) >= 3
-
-
-@pytest.mark.parametrize("label", LABELS)
-def test_window_over_a_real_frame_stays_inside(label: str) -> None:
-    """The frame has a red border of two pixels that a window inside never shows."""
-    picture = make_texture(np.random.default_rng(4))[:240, :320].copy()
-    picture[..., 0] = np.minimum(picture[..., 0], 120)
-    inner = picture[3:-3, 3:-3]
-    framed = np.zeros_like(picture)
-    framed[:] = (255, 0, 0)
-    framed[3:-3, 3:-3] = inner
-    frames = moving_window(Still("made", framed), label, np.random.default_rng(1))
-    pure_red = (frames[..., 0] > 250) & (frames[..., 1] < 5) & (frames[..., 2] < 5)
-    assert frames.shape[0] == 48
-    assert pure_red.mean() < 0.02
