@@ -297,8 +297,17 @@ def test_a_strangers_describe_and_explain_headers_touch_only_their_row(
     pids = server.worker_pids(MODEL)
     described = api.post(data=h264_video, headers={"describe": "True", "Content-Type": "video/mp4"})
     assert described.json()["model"] == MODEL
-    explained = api.post(data=h264_video, headers={"explain": "True", "Content-Type": "video/mp4"})
-    assert explained.status_code in (200, 400)
+    best = max(expected, key=expected.get)
+    explained = api.post(f"/explanations/{MODEL}", data=h264_video)
+    assert (explained.status_code, explained.json()["label"]) == (200, best)
+    assert explained.json()["score"] == pytest.approx(expected[best], abs=1e-5)
+    other = api.post(f"/explanations/{MODEL}", data=h264_video, headers={"X-Target": "17", "X-Image": "true"}).json()
+    assert other["class_id"] == 17
+    assert base64.b64decode(other["image"]).startswith(b"\x89PNG")
+    for target in ("no such label", "400", "-1"):
+        wrong = api.post(f"/explanations/{MODEL}", data=h264_video, headers={"X-Target": target})
+        _error(wrong, 400, "InvalidOption")
+    _error(api.post(data=h264_video, headers={"X-Target": "17"}), 400, "InvalidOption")
     assert api.post(data=h264_video).json() == expected
     assert server.worker_pids(MODEL) == pids
 
