@@ -5,26 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # its stubs are a package of their own
 
 from tests.support.deployment import DEPLOY, program
+from tests.support.operator_schemas import SCHEMAS
+from tests.support.pods import rendered
 
 pytestmark = pytest.mark.slow
 OVERLAYS = ("cpu", "gpu", "one-machine")
 VERSIONS = ("1.32", "1.33")
-# Kinds of operators have schemas of their own, which kubernetes-validate does not hold.
-OPERATORS = {"PodMonitor", "PrometheusRule", "ScaledObject"}
-
-
-def rendered(overlay: str) -> list[Any]:
-    kubectl = program("kubectl", "kubectl, or Kubernetes' own release of it")
-    command = [kubectl, "kustomize", str(DEPLOY / "kubernetes" / "overlays" / overlay)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    return list(yaml.safe_load_all(done.stdout))
 
 
 def tool(name: str, package: str) -> str:
@@ -54,7 +46,7 @@ def test_an_overlay_is_whole(overlay: str) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_kubernetes_knows_every_field(overlay: str, version: str, tmp_path: Path) -> None:
-    known = [each for each in rendered(overlay) if each["kind"] not in OPERATORS]
+    known = [each for each in rendered(overlay) if each["kind"] not in SCHEMAS]
     file = tmp_path / "rendered.yaml"
     file.write_text(yaml.safe_dump_all(known))
     command = [tool("kubernetes-validate", "kubernetes-validate"), "--strict", "-k", version, str(file)]
@@ -63,6 +55,29 @@ def test_kubernetes_knows_every_field(overlay: str, version: str, tmp_path: Path
     assert done.returncode == 0, said
     assert "WARN" not in said, "a kind or version without a schema is a warning only"
     assert said.count("passed for resource") == len(known)
+
+
+@pytest.mark.parametrize("overlay", ["cpu", "gpu"])
+def test_operators_know_every_field(overlay: str) -> None:
+    found = {each["kind"]: each for each in rendered(overlay) if each["kind"] in SCHEMAS}
+    assert found.keys() == SCHEMAS.keys()
+    for kind, content in found.items():
+        Draft202012Validator(SCHEMAS[kind]).validate(content)
+
+
+@pytest.mark.parametrize(("kind", "path", "value"), [
+    ("ScaledObject", ("spec", "maxReplicas"), 10),
+    ("ScaledObject", ("spec", "triggers", 0, "metadata", "threshold"), 6),
+    ("PodMonitor", ("spec", "podMetricsEndpoints", 0, "interval"), "15"),
+    ("PrometheusRule", ("spec", "groups", 0, "rules", 0, "severity"), "critical"),
+])  # fmt: skip
+def test_a_field_that_an_operator_does_not_know_is_found(kind: str, path: tuple[str | int, ...], value: object) -> None:
+    (content,) = (each for each in rendered("cpu") if each["kind"] == kind)
+    place = content
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    assert not Draft202012Validator(SCHEMAS[kind]).is_valid(content)
 
 
 def test_hadolint_has_nothing_to_say() -> None:
