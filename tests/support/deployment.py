@@ -216,5 +216,6 @@ def edge(servers: Sequence[str], folder: Path) -> Iterator[Edge]:
 
 
 def padded(video: bytes, megabytes: float = 0.8) -> bytes:
-    """The video with so many MB of boxes that hold nothing: the same answer."""
-    return video + b"\0\0\0\x08free" * round(megabytes * 1e6 / 8)
+    """The video (mp4) with a box of so many MB that holds nothing: the same answer."""
+    size = round(megabytes * 1e6)
+    return video + size.to_bytes(4, "big") + b"free" + bytes(size - 8)

@@ -10,9 +10,11 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -73,6 +75,7 @@ class Pod:
         folder.mkdir()
         self._podman, self.name = program("podman", "podman"), f"video-serving-{folder.name}-{os.getpid()}"
         self._template, self._folder = pod_template(), folder
+        self._sockets = Path(tempfile.mkdtemp(prefix="pod-", dir="/tmp"))  # HAProxy takes 97 characters
         options = [*_podman_options(self._template), "--network=none", f"--volume={store}:/models:ro"]
         self._do("run", "--detach", f"--name={self.name}", *options, image)
         self.gateway = self._start_gateway()
@@ -80,14 +83,14 @@ class Pod:
     @property
     def address(self) -> str:
         """As nginx writes it."""
-        return f"unix:{self._folder / 'clients'}"
+        return f"unix:{self._sockets / 'clients'}"
 
     def _start_gateway(self) -> subprocess.Popen[bytes]:
         keys = self._folder / "keys"
         keys.write_text("alices-key alice\n")
         (sidecar,) = self._template["initContainers"]
         env = {each["name"]: each["value"] for each in sidecar.get("env", [])} | {"KEYS": str(keys)}
-        env |= {"BIND": f"unix@{self._folder / 'clients'}", "OPS_BIND": f"unix@{self._folder / 'operations'}"}
+        env |= {"BIND": f"unix@{self._sockets / 'clients'}", "OPS_BIND": f"unix@{self._sockets / 'operations'}"}
         command = [program("nsenter", "util-linux"), f"--net=/proc/{self.inspect('State', 'Pid')}/ns/net",
                    program("haproxy", "haproxy"), "-db", "-f", str(DEPLOY / "gateway" / "haproxy.cfg")]  # fmt: skip
         with (self._folder / "gateway.log").open("wb") as log:
@@ -96,7 +99,7 @@ class Pod:
     def is_ready(self) -> bool:
         """What the pod's readiness probe sees."""
         with suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(str(self._folder / "operations"))
+            connection.connect(str(self._sockets / "operations"))
             asked = http.client.HTTPConnection("pod")
             asked.sock = connection
             asked.request("GET", "/healthz")
@@ -141,6 +144,7 @@ class Pod:
         self.gateway.kill()
         self.gateway.wait()
         subprocess.run([self._podman, "rm", "--force", "--time=0", self.name], capture_output=True)
+        shutil.rmtree(self._sockets, ignore_errors=True)
 
     def _do(self, *arguments: str) -> str:
         done = subprocess.run([self._podman, *arguments], capture_output=True, text=True)
