@@ -18,8 +18,9 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from demo import html
 from demo.camera import camera_routes, in_tabs
 from demo.form import MOST_LABELS, form_fields
+from demo.heat import KEEP_HEAT, NO_HEAT, explained, heat_box
 from demo.progress import progress_of
-from demo.requests import DEFAULT_TOP_K, Form, ask, curl_line
+from demo.requests import Form, ask, curl_line
 from demo.security import ALLOWED_HOSTS, SameOriginOnly
 from demo.shown import Shown, classify_button
 from demo.uploads import UploadCap, UploadLimits
@@ -121,19 +122,7 @@ class Page:
         return str(path)
 
     def classify(
-        self,
-        video: str | None,
-        model: str | None,
-        version: str | None,
-        mode: Any,
-        stride_sec: float,
-        num_clips: float,
-        num_crops: Any,
-        top_k: float,
-        start_sec: float | None,
-        end_sec: float | None,
-        average: str,
-        request: gr.Request,
+        self, request: gr.Request, video: str | None, model: str | None, version: str | None, *fields: Any
     ) -> Generator[tuple[Any, ...], None, None]:
         """What the page shows while the answer comes, and then; an error takes the labels' place. See `Shown`."""
         session = _session(request)
@@ -144,18 +133,7 @@ class Page:
             return
         assert video is not None
         assert model is not None
-        form = Form(
-            model=model,
-            version=version or None,
-            mode=mode,
-            stride_sec=stride_sec or 1.0,
-            num_clips=int(num_clips or 1),
-            num_crops=int(num_crops or 1),
-            top_k=int(top_k or DEFAULT_TOP_K),
-            start_sec=start_sec or 0.0,
-            end_sec=end_sec or 0.0,
-            average=average,
-        )
+        form = Form.of_fields(model, version, *fields)
         line = curl_line(self._client.url, Path(video), form, key_file=self._key_file)
         shown = Shown(labels=html.hint(_SENDING), command=line, video=video, busy=True)
         yield shown.values()
@@ -172,6 +150,17 @@ class Page:
                 yield shown.values()
         if self._chosen.get(session) != video:
             yield (gr.skip(),) * len(shown.values())  # Gradio sends what was yielded last once more
+
+    def explain(
+        self, video: str | None, model: str | None, version: str | None, *fields: Any
+    ) -> Generator[str, None, None]:
+        """Where and when the model looked; see `heat`."""
+        if problem := _missing(video, model):
+            yield html.error(problem)
+            return
+        assert video is not None
+        assert model is not None
+        yield from explained(self._client, Path(video), Form.of_fields(model, version, *fields), _said)
 
 
 def _session(request: gr.Request) -> str:
@@ -212,7 +201,9 @@ def build(settings: PageSettings) -> gr.Blocks:
                 timeline = gr.HTML(elem_id="va-timeline", js_on_load=_SCRIPT.read_text(encoding="utf-8"))
                 with gr.Row():
                     button = gr.Button("Classify", variant="primary", elem_id="va-classify", scale=3)
+                    why = gr.Button("Where it looked", elem_id="va-explain", min_width=140)
                     sample = gr.Button("Sample clip", elem_id="va-sample", min_width=140)
+                heat = heat_box()
             with gr.Column(elem_id="va-ask"):
                 model, version, refresh, top_k, fields = form_fields()
             with gr.Column(elem_id="va-answer"):
@@ -253,6 +244,8 @@ def build(settings: PageSettings) -> gr.Blocks:
             trigger_mode="multiple",  # the button says when it takes a click
             **quiet,
         )
+        button.click(None, None, heat, js=NO_HEAT)
+        why.click(page.explain, [video, model, version, *fields], heat, concurrency_limit=2, **quiet)
         sample.click(page.sample, None, video, **quiet)
         # Another video makes the old answer wrong. It is taken away in the browser: from here that could overtake the
         # next answer. The browser may say late that the video is another one; an answer that belongs to it stays.
@@ -265,6 +258,7 @@ def build(settings: PageSettings) -> gr.Blocks:
             shown,
             js=f"(video, answered, ...shown) => video && video.path === answered ? shown : {blank}",
         )
+        video.change(None, [video, heat], heat, js=KEEP_HEAT)
     return blocks
 
 

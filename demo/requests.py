@@ -33,6 +33,38 @@ class Form:
     end_sec: float = 0.0
     average: str = "prob"
 
+    @classmethod
+    def of_fields(
+        cls,
+        model: str,
+        version: str | None,
+        mode: Mode,
+        stride_sec: float | None,
+        num_clips: float | None,
+        num_crops: Any,
+        top_k: float | None,
+        start_sec: float | None,
+        end_sec: float | None,
+        average: str,
+    ) -> Form:
+        """From the page's components, in `form_fields`'s order; a field that was emptied has its default."""
+        return cls(
+            model=model,
+            version=version or None,
+            mode=mode,
+            stride_sec=stride_sec or 1.0,
+            num_clips=int(num_clips or 1),
+            num_crops=int(num_crops or 1),
+            top_k=int(top_k or DEFAULT_TOP_K),
+            start_sec=start_sec or 0.0,
+            end_sec=end_sec or 0.0,
+            average=average,
+        )
+
+    def explained_options(self) -> dict[str, Any]:
+        """As `options`, of which an explanation has all but the number of labels."""
+        return {name: value for name, value in self.options().items() if name != "top_k"}
+
     def options(self) -> dict[str, Any]:
         """The request's options: only those that differ from the server's defaults."""
         given: dict[str, Any] = {}

@@ -305,6 +305,38 @@ def test_a_sample_is_a_click_away_and_the_answer_can_be_taken_along(demo: str, p
     assert answer["model"] == "camera_motion"
 
 
+def test_the_heat_lies_over_the_player_and_goes_with_the_video(demo: str, page: Any, clip: Path) -> None:
+    """Maps as a picture over the video's own, weights as parts of its time; another video takes both away."""
+    open_demo(page, demo)
+    choose_model(page, "x3d_xs")
+    page.set_input_files("#va-video input[type=file]", clip)
+    page.wait_for_selector("#va-video video")
+    page.click("#va-explain")
+    page.wait_for_selector("#va-heat .va-weights")
+    assert "Grad-CAM" in page.inner_text("#va-heat .va-hint")
+    weights = page.locator("#va-heat .va-weight")
+    assert weights.count() > 1
+    assert max(float(each.get_attribute("style").rpartition(":")[2]) for each in weights.all()) == 1
+    page.wait_for_selector(".va-heat-canvas", state="attached")
+    # Something of the picture is seen through, and something is hot.
+    alphas = page.evaluate(
+        "() => { const canvas = document.querySelector('.va-heat-canvas');"
+        "const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;"
+        "const alphas = data.filter((_, at) => at % 4 === 3); return [Math.min(...alphas), Math.max(...alphas)]; }"
+    )
+    assert alphas[0] < 50
+    assert alphas[1] > 150
+    weights.nth(1).click()
+    page.wait_for_function("() => document.querySelector('#va-video video').currentTime > 0")
+    page.uncheck(".va-heat-on")
+    page.wait_for_selector(".va-heat-canvas", state="detached")
+    page.check(".va-heat-on")
+    page.wait_for_selector(".va-heat-canvas", state="attached")
+    page.click("#va-sample")
+    page.wait_for_selector(".va-heat-canvas", state="detached")
+    page.wait_for_selector("#va-heat .va-weights", state="detached")
+
+
 def test_a_file_that_the_browser_cannot_show_is_classified(demo: str, page: Any, clip: Path, tmp_path: Path) -> None:
     """MPEG-4 part 2 in AVI. And an empty file is called empty."""
     avi = tmp_path / "old.avi"
