@@ -322,10 +322,10 @@ def test_the_heat_lies_over_the_player_and_goes_with_the_video(demo: str, page: 
     alphas = page.evaluate(
         "() => { const canvas = document.querySelector('.va-heat-canvas');"
         "const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;"
-        "const alphas = data.filter((_, at) => at % 4 === 3); return [Math.min(...alphas), Math.max(...alphas)]; }"
+        "const alphas = data.filter((_, at) => at % 4 === 3).sort(); return [alphas[0], alphas.at(-1)]; }"
     )
     assert alphas[0] < 50
-    assert alphas[1] > 150
+    assert alphas[1] > 100  # 200 is the hottest place of all maps, which may be another moment's
     weights.nth(1).click()
     page.wait_for_function("() => document.querySelector('#va-video video').currentTime > 0")
     page.uncheck(".va-heat-on")
