@@ -146,12 +146,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command: 0, or 2 for what the command line got wrong, 1 for everything else, 130 after Ctrl-C."""
     # A terminated process cleans up behind itself as an interrupted one does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    options = _options(argv)
     try:
-        from serving.package import (
-            package,
-            summary,
-        )  # imports torch: --help and a mistyped option shall not wait for it
+        options = _options(argv)
+        # Here, because it imports torch: --help and a mistyped option shall not wait for that.
+        from serving.package import package, summary
 
         print(summary(package(options)))
     except (SetupError, DownloadError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from camera_motion.render import encode_h264
 from camera_motion.sample_clips import make_frames
@@ -25,6 +26,7 @@ def _in_corner(move: str, top: int, left: int) -> bytes:
     return encode_h264(canvas, fps=30)
 
 
+@pytest.mark.slow
 def test_heat_lies_on_what_moves(tmp_path: Path) -> None:
     """The measure: how much of all heat lies on the scene, which is a quarter of what the model sees.
 

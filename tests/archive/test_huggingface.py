@@ -51,7 +51,10 @@ class Made:
         return spec
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[] if name in ("videomae", "vjepa2") else [pytest.mark.slow]) for name in NAMES],
+)
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("huggingface")
     model = huggingface.save_model(request.param, folder / request.param)

@@ -95,6 +95,7 @@ def test_root_of_the_archive_is_the_contract(unpacked: Path) -> None:
         "archive.json",
         "index_to_name.json",
         "model-config.yaml",
+        "openvino/head.npz",
         "openvino/model.bin",
         "openvino/model.xml",
         "single_pathway_handler.py",

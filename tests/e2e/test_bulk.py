@@ -164,7 +164,7 @@ def test_missing_and_broken_videos_are_counted(videos: Videos, x3d_xs_archive: P
     assert "1 video:" in (tmp_path / "r.classes.svg").read_text()
 
 
-@pytest.mark.parametrize("views", ["10x1", "10x3"])
+@pytest.mark.parametrize("views", ["10x1", pytest.param("10x3", marks=pytest.mark.slow)])
 def test_views_are_those_of_the_pipeline(videos: Videos, x3d_xs_archive: Path, tmp_path: Path, views: str) -> None:
     name = videos.paths[-1].name
     (tmp_path / "val.txt").write_text(f"{name} 7\n")

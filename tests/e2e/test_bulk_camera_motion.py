@@ -51,7 +51,10 @@ def _name(index: int) -> str:
 
 @pytest.mark.parametrize(
     "clips",
-    [FEW, pytest.param(MANY, marks=[pytest.mark.slow, pytest.mark.timeout(_PATIENCE_SEC)])],
+    [
+        pytest.param(FEW, marks=pytest.mark.slow),
+        pytest.param(MANY, marks=[pytest.mark.slow, pytest.mark.timeout(_PATIENCE_SEC)]),
+    ],
     indirect=True,
     ids=["few", "many"],
 )

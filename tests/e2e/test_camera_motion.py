@@ -130,6 +130,7 @@ def test_a_network_of_ones_own_is_exported_as_the_page_says(workplace: Path) -> 
     assert package(options).info.num_classes == 3
 
 
+@pytest.mark.slow
 def test_the_worked_example_packages_and_films(workplace: Path, server: TorchServe) -> None:
     run(blocks("bash")[3], workplace, server)
     assert (workplace / "model_store" / "camera_motion.mar").is_file()

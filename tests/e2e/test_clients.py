@@ -314,7 +314,7 @@ def test_the_examples_of_the_page_run(
             outputs.append(done.stdout)
     server.unregister("page", "2.0")  # the page unregisters the first
     (server.model_store / "page-2.0.mar").unlink()
-    assert len(outputs) == 14
+    assert len(outputs) == 15
     predicted, models = outputs[1], outputs[-3]
     assert predicted.count("ms in the server") == 3
     assert "Version: 2.0 registered with" in models

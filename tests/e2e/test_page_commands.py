@@ -145,6 +145,7 @@ def test_the_commands_of_the_readme(checkout: Checkout) -> None:
     assert "x3d_s.json" in many
 
 
+@pytest.mark.slow
 def test_the_commands_on_checkpoints(checkout: Checkout) -> None:
     run_page(REPOSITORY / "docs" / "checkpoints.md", checkout)
     assert (checkout.root / "model_store" / "gestures.mar").is_file()

@@ -22,7 +22,7 @@ def package(spec: str, store: Path, *arguments: str) -> Path:
     name = arguments[arguments.index("--name") + 1] if "--name" in arguments else spec
     path = store / f"{name}.mar"
     made = _packaged.get((spec, *arguments))
-    if made is None:
+    if made is None or not made.is_file():
         run("package", spec, "--output", store, *arguments)
         _packaged[spec, *arguments] = path
     elif made != path:
