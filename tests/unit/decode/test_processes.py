@@ -350,7 +350,7 @@ def evil_service() -> Iterator[ProcessDecodeService]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launch, "_CODE", launch._CODE.replace("handlers.decode.worker", evil_process.__name__))
         # Long enough for honest jobs on a machine that stalls for a moment; the acts that hang take as long.
-        service = ProcessDecodeService(SPEC, Limits(decode_timeout_sec=5.0), processes=2, sandbox="none")
+        service = ProcessDecodeService(SPEC, Limits(decode_timeout_sec=8.0), processes=2, sandbox="none")
         yield service
         service.close()
 
