@@ -179,7 +179,16 @@ def test_many_views_are_looked_at_twice_with_the_same_answer(
     sampling = {"num_clips": 3, "num_crops": 3}
     kept = _explain(small, h264_video, Explain(image=True), sampling=sampling)
     monkeypatch.setattr("handlers.evidence._KEPT_BYTES", 300_000)  # of 9 views of 110 kB
-    assert _explain(small, h264_video, Explain(image=True), sampling=sampling) == kept
+    again = _explain(small, h264_video, Explain(image=True), sampling=sampling)
+    # Windows are averaged as they come, so a float's last digit may differ, and with it a pixel's level.
+    first, second = (_pixels(answer.pop("image")) for answer in (kept, again))
+    assert np.abs(first - second).max() <= 2
+    assert again == kept
+
+
+def _pixels(image: str) -> NDArray[np.int64]:
+    with Image.open(io.BytesIO(base64.b64decode(image))) as picture:
+        return np.asarray(picture, dtype=np.int64)
 
 
 def test_the_picture_shows_frames_with_heat_on_them(small: VideoClassifier, h264_video: bytes) -> None:
