@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from weakref import WeakSet
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
@@ -61,6 +62,7 @@ class VideoClassifier:
         self._decoder, self._runtime = decoder, runtime
         self._pack = partial(_pack, spec)
         self._neighbours = neighbours or Neighbours()
+        self._evidence: WeakSet[Evidence] = WeakSet()
         self._inference = create_inference(runtime, decoder, self._pack, self._neighbours)
 
     @classmethod
@@ -163,11 +165,15 @@ class VideoClassifier:
         videos = [video for video in pending if isinstance(video, PendingVideo)]
         try:
             self._inference.run(sorted(videos, key=lambda video: video.started))  # the order in which decoding began
+            return [self._finish(video) if isinstance(video, PendingVideo) else video for video in pending]
         except BaseException:
             for video in reversed(videos):  # otherwise their decoders would stay occupied
                 self._decoder.cancel(video.job)
             raise
-        return [self._finish(video) if isinstance(video, PendingVideo) else video for video in pending]
+        finally:
+            for video in videos:
+                if video.evidence is not None:
+                    video.evidence.let_go()
 
     def warm_up(self) -> None:
         """Empty clips, one alone and as many as run side by side, so that the first requests do not pay for them."""
@@ -232,7 +238,7 @@ class VideoClassifier:
                     f"{', '.join(EXPLAINED_FAMILIES)}; an archive of one of them that was packaged before explanations "
                     "has to be packaged again"
                 )
-            evidence = Evidence(explain, head, self.spec)
+            evidence = Evidence(explain, head, self.spec, self._evidence)
         started = time.perf_counter()
         job = self._decoder.submit(request.payload, request.options.sampling)
         return PendingVideo(request, job, started, budget, evidence=evidence)

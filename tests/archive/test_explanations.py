@@ -18,6 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from handlers.errors import InvalidOption
+from handlers.evidence import Evidence
 from handlers.model.network import build_model
 from handlers.pipeline import VideoClassifier
 from handlers.request.answer import VideoScores, render
@@ -184,6 +185,29 @@ def test_many_views_are_looked_at_twice_with_the_same_answer(
     first, second = (_pixels(answer.pop("image")) for answer in (kept, again))
     assert np.abs(first - second).max() <= 2
     assert again == kept
+
+
+def test_what_is_kept_of_all_videos_of_a_body_is_bounded(
+    small: VideoClassifier, h264_video: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three videos that each are within the bound and together are not: the same answers, and nothing stays."""
+    sampling = {"num_clips": 2}
+    alone = _explain(small, h264_video, sampling=sampling)
+    bound, most, add = 300_000, 0, Evidence.add  # two views of 110 kB each
+
+    def watched(self: Evidence, *arguments: Any) -> None:
+        nonlocal most
+        add(self, *arguments)
+        most = max(most, sum(each.kept_bytes for each in small._evidence))
+
+    monkeypatch.setattr("handlers.evidence._KEPT_BYTES", bound)
+    monkeypatch.setattr(Evidence, "add", watched)
+    asked = RequestOptions(explain=Explain(), sampling=Sampling(frame_times=True, **sampling))
+    for scores in small.classify([VideoRequest(h264_video, asked)] * 3):
+        assert isinstance(scores, VideoScores), scores
+        assert render(scores, asked, small.labels, model="m", version="1.0", spec=small.spec) == alone
+    assert 200_000 < most <= bound
+    assert sum(each.kept_bytes for each in small._evidence) == 0
 
 
 def _pixels(image: str) -> NDArray[np.int64]:
