@@ -50,7 +50,8 @@ def explained(
 def heat(answer: Explanation, video: Path) -> str:
     """The weight of each part as a button that seeks to it, and the maps for the player."""
     maps = json.dumps([_map(each) for each in answer.maps], separators=(",", ":"))
-    buttons = "".join(_weight(each, answer.times[-1].end_sec) for each in answer.times)
+    end_sec = max([1e-6, *(each.end_sec for each in answer.times)])
+    buttons = "".join(_weight(each, end_sec) for each in answer.times)
     method = _METHODS.get(answer.method, answer.method)
     note = f"{answer.label} ({answer.score:.1%}), by {method}. The brighter, the more it spoke for this label."
     return html.panel(

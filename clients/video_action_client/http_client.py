@@ -82,9 +82,7 @@ class VideoClient(BaseClient):
     def _predict(
         self, key: str | None, source: Source, model: str, version: str | None, options: Mapping[str, str]
     ) -> bytes:
-        url, headers = self.url + _prediction_path(model, version), _video_headers(source, options)
-        with source.stream() as body:
-            return self._send("POST", url, key, headers=headers, body=body, timeout_sec=self._timeout_sec)
+        return self._post(key, source, _prediction_path(model, version), options)
 
     def _explain(
         self, key: str | None, source: Source, model: str, version: str | None, options: Mapping[str, str]
@@ -92,9 +90,12 @@ class VideoClient(BaseClient):
         target = options.get("target", "")
         if not target.isascii():
             raise InvalidOption(f"HTTP headers carry ASCII alone: give the class id instead of the label {target!r}")
-        url = self.url + _prediction_path(model, version, "explanations")
+        return self._post(key, source, _prediction_path(model, version, "explanations"), options)
+
+    def _post(self, key: str | None, source: Source, path: str, options: Mapping[str, str]) -> bytes:
+        """The whole answer to a video, with the options as headers."""
+        url, headers = self.url + path, _video_headers(source, options)
         with source.stream() as body:
-            headers = _video_headers(source, options)
             return self._send("POST", url, key, headers=headers, body=body, timeout_sec=self._timeout_sec)
 
     @overload

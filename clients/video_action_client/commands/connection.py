@@ -102,6 +102,12 @@ def open_grpc_client(options: argparse.Namespace) -> GrpcVideoClient:
     )
 
 
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which of the served models is asked."""
+    parser.add_argument("--model", metavar="NAME", help="the served model; may be left out where there is only one")
+    parser.add_argument("--version", metavar="V", help="its version; default: the server's default version")
+
+
 def advice(error: ClientError, *, start_hint: str = "") -> str:
     """The error in one or two sentences: what went wrong, and which flag helps, if one does."""
     if isinstance(error, InvalidKey | KeyUnavailable):

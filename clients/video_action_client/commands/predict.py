@@ -25,7 +25,7 @@ from ..http_client import VideoClient
 from ..results import Prediction, Timeline
 from ..source import VIDEO_SUFFIXES
 from ..text import clock, explanation_lines, is_plain, prediction_lines, shortened, timeline_lines
-from .connection import Client, Defaults, add_connection_arguments, advice, open_client
+from .connection import Client, Defaults, add_connection_arguments, add_model_arguments, advice, open_client
 from .suggestions import served_instead
 
 DEFAULT_STRIDE_SEC = 1.0
@@ -121,8 +121,7 @@ def make_parser(prog: str, defaults: Defaults | None) -> argparse.ArgumentParser
         metavar="VIDEO",
         help="a video file, a folder of them (hidden ones left out), or - for standard input",
     )
-    parser.add_argument("--model", metavar="NAME", help="the served model; may be left out where there is only one")
-    parser.add_argument("--version", metavar="V", help="its version; default: the server's default version")
+    add_model_arguments(parser)
     what = parser.add_argument_group("what to look at")
     what.add_argument("--start-sec", type=float, metavar="S", help="start of the part to look at; default 0")
     what.add_argument("--end-sec", type=float, metavar="S", help="its end; default: the end of the video")

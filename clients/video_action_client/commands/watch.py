@@ -17,7 +17,7 @@ from ..errors import ClientError
 from ..live.events import WatchEnd, WatchEvent, WatchLost, WatchReconnected, WatchSkipped, WatchWindow
 from ..live.watch import Watch
 from ..text import random_weights_lines
-from .connection import Client, Defaults, add_connection_arguments, advice, open_client
+from .connection import Client, Defaults, add_connection_arguments, add_model_arguments, advice, open_client
 from .predict import only_model
 
 _LABELS_SHOWN = 3
@@ -66,8 +66,7 @@ def make_parser(prog: str, defaults: Defaults | None) -> argparse.ArgumentParser
         metavar="SOURCE",
         help="an address (rtsp://, http://, ...), a capture device (/dev/video0), or a file, played in real time",
     )
-    parser.add_argument("--model", metavar="NAME", help="the served model; may be left out where there is only one")
-    parser.add_argument("--version", metavar="V", help="its version; default: the server's default version")
+    add_model_arguments(parser)
     what = parser.add_argument_group("what to look at")
     what.add_argument(
         "--stride-sec", type=float, metavar="S", help="a window every so many seconds; default: one after the other"
