@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -87,11 +87,17 @@ class VideoClassifier:
         labels = read_labels(model_dir / LABELS_FILE)
         if len(labels) != archive.num_classes:
             raise InvalidLabels(f"{len(labels)} labels for a model of {archive.num_classes} classes")
-        runtime = create_runtime(spec, config, archive, model_dir, device=device or best_device(config))
         neighbours = neighbours or Neighbours()
-        decoder = create_decoder(
-            spec, config, videos_at_once=videos_at_once, others_busy=partial(_count_busy, neighbours)
-        )
+        with ExitStack() as undo:
+            # The decoding processes start while the model is loaded.
+            decoder = create_decoder(
+                spec, config, videos_at_once=videos_at_once, others_busy=partial(_count_busy, neighbours)
+            )
+            undo.callback(decoder.close)
+            runtime = create_runtime(spec, config, archive, model_dir, device=device or best_device(config))
+            undo.callback(runtime.close)
+            decoder.await_ready()
+            undo.pop_all()
         return cls(
             spec=spec,
             labels=labels,
@@ -176,10 +182,9 @@ class VideoClassifier:
                     video.evidence.let_go()
 
     def warm_up(self) -> None:
-        """Empty clips, one alone and as many as run side by side, so that the first requests do not pay for them."""
+        """An empty clip through the model, so that the first request does not pay for what is set up then."""
         size = self.spec.crop_size
-        for count in {1, self._runtime.streams if self._runtime.kind == "streamed" else 1}:
-            self._runtime.logits(self._pack(np.zeros((count, 3, self.spec.num_frames, size, size), dtype=np.float32)))
+        self._runtime.logits(self._pack(np.zeros((1, 3, self.spec.num_frames, size, size), dtype=np.float32)))
 
     def describe(self) -> dict[str, Any]:
         """The model's description, which `GET /models/NAME?customized=true` returns."""

@@ -13,6 +13,7 @@ packages, so this file is what `import torch` finds. It decides once, when it is
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
@@ -82,7 +83,19 @@ def _run_installed(spec: ModuleSpec) -> None:
     spec.loader.exec_module(module)
 
 
+def _make_imports_quick() -> None:
+    """For what the decision below imports first: NumPy and OpenVINO.
+
+    OpenBLAS would start a thread for each core, and they would spin a while; nothing in a worker multiplies matrices
+    that are large enough for them. OpenVINO's package imports its converter, and with that an HTTP client, if it finds
+    it; that takes as long as the rest of the package, and a worker converts nothing.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    sys.modules["openvino.tools"] = None  # type: ignore[assignment]  # Python's own way to make an import fail
+
+
 def _take_place() -> None:
+    _make_imports_quick()
     model_dir = Path(__file__).resolve().parent
     installed = _installed_torch(model_dir)
     if installed is not None and installed.loader is None:

@@ -48,6 +48,7 @@ class ProcessDecodeService:
         sandbox: SandboxPolicy = "auto",
         codecs: CodecProfile = "wide",
         one_job_each: bool = False,
+        ready: bool = True,
     ) -> None:
         """At most so many `processes` decode at a time.
 
@@ -55,7 +56,8 @@ class ProcessDecodeService:
         not wait for a start. `cores` may be used together (None: one for each process), but for those that
         `others_busy` says are taken.
 
-        Raises SetupError when the processes do not start, or lack a layer of the sandbox that is required.
+        Without `ready` this does not wait for their start; call `await_ready`, which raises what this does otherwise:
+        SetupError when the processes do not start, or lack a layer of the sandbox that is required.
         """
         self.wakeup = Wakeup()
         self._cores, self._others_busy = cores or processes, others_busy
@@ -77,25 +79,25 @@ class ProcessDecodeService:
         self._replacement = Replacement(make)
         self._losses = 0
         self._queued: deque[DecodeJob] = deque()
+        self._sandbox, self._codecs = sandbox, codecs
         try:
             for process in self._processes:
                 process.start()
-            for process in self._processes:
-                process.await_ready()
-        except (SetupError, OSError):
+        except OSError:
             self.close()
             raise
-        missing = [layer for layer in LAYERS if layer not in self.sandbox]
-        if missing and sandbox != "none":
-            allowed, confined = formats_of(codecs, self.sandbox), formats_of(codecs, LAYERS)
-            logger.warning(
-                "decoding processes cannot be confined by %s; this system does not permit it%s",
-                " and ".join(missing),
-                ""
-                if allowed is confined
-                else ". So the formats that need the sandbox are refused: "
-                + ", ".join(sorted({*confined.decoders, *confined.demuxers} - {*allowed.decoders, *allowed.demuxers})),
-            )
+        if ready:
+            self.await_ready()
+
+    def await_ready(self) -> None:
+        try:
+            for process in self._processes:
+                process.await_ready()
+        except SetupError:
+            self.close()
+            raise
+        if self._sandbox != "none":
+            _warn_of_missing_layers(self.sandbox, self._codecs)
 
     @property
     def sandbox(self) -> tuple[str, ...]:
@@ -190,6 +192,21 @@ class ProcessDecodeService:
         """Cores that neither a video that is being decoded takes, nor one that waits, nor another worker."""
         taken = sum(process.job is not None for process in self._processes) + len(self._queued)
         return self._cores - taken - (0 if self._others_busy is None else self._others_busy())
+
+
+def _warn_of_missing_layers(layers: tuple[str, ...], codecs: CodecProfile) -> None:
+    missing = [layer for layer in LAYERS if layer not in layers]
+    if not missing:
+        return
+    allowed, confined = formats_of(codecs, layers), formats_of(codecs, LAYERS)
+    logger.warning(
+        "decoding processes cannot be confined by %s; this system does not permit it%s",
+        " and ".join(missing),
+        ""
+        if allowed is confined
+        else ". So the formats that need the sandbox are refused: "
+        + ", ".join(sorted({*confined.decoders, *confined.demuxers} - {*allowed.decoders, *allowed.demuxers})),
+    )
 
 
 def _threads(idle: int) -> int:

@@ -89,6 +89,9 @@ class DecodeService(Protocol):
     def restarts(self) -> Mapping[str, int]:
         """How many decoding processes had to be replaced so far, by reason; nothing where there are none."""
 
+    def await_ready(self) -> None:
+        """Wait until jobs can be taken; raises SetupError, and stops everything, where that cannot be."""
+
     def submit(self, payload: bytes | memoryview, sampling: Sampling) -> DecodeJob:
         """Start, or queue, the decoding of one video."""
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlers.specs import ModelSpec
-from handlers.video.view_reader import views_shape
+from handlers.video.sampling import views_shape
 
 NUM_SLOTS = 2
 """One window's views are read while the next are written."""

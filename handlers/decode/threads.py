@@ -81,6 +81,9 @@ class ThreadDecodeService:
         while job.deliveries:
             job.deliveries.popleft().release()
 
+    def await_ready(self) -> None:
+        """Threads take jobs at once."""
+
     def close(self) -> None:
         for _ in self._threads:
             self._jobs.put(None)

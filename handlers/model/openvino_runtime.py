@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,11 @@ from handlers.model.head_file import read_head
 from handlers.model.outputs import Outputs
 from handlers.video.transforms import FloatArray, Pathways
 
+logger = logging.getLogger(__name__)
+
+Requests = queue.SimpleQueue[Any]
+"""OpenVINO's infer requests that are free now."""
+
 FEATURES = "features"
 """Name of the converted model's second output, (N, length)."""
 MAPS = "maps."
@@ -33,8 +39,9 @@ class OpenVinoRuntime:
 
     Two compiled forms of it: one view that is alone is spread over all cores; several views go side by side, one thread
     each, and so does a view while other videos are decoded, because threads that share a view's every layer wait for
-    whichever of them has lost its core. Both forms compute the same bits. The first explanation compiles a third form,
-    which gives feature maps as well: those who never ask for one pay nothing for it.
+    whichever of them has lost its core. Both forms compute the same bits, so the second is compiled when it is first
+    wanted, and the first takes its place meanwhile: a worker is ready sooner, and smaller until it has company. The
+    first explanation compiles a third form, which gives feature maps as well.
     """
 
     kind: Literal["streamed"] = "streamed"
@@ -56,23 +63,21 @@ class OpenVinoRuntime:
         self._precision, self._threads, self._version = precision, threads, openvino.__version__
         self.streams = threads
         self._model_dir, self._core = model_dir, openvino.Core()
+        model = self._read_without_maps()
+        self.features_length = _lengths(model.output(FEATURES))[0] if has_features(model) else None
+        self._alone = _requests(self._compile(model, {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}), 1)
+        self._side_by_side = self._alone if threads == 1 else None
+        self._explaining: Requests | None = None
+        self._compilation: Future[None] | None = None
+        self._compiling = threading.Lock()
+        self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="view")
+
+    def _read_without_maps(self) -> Any:
         model = self._read()
         for result in model.get_results():
             if any(name.startswith(MAPS) for name in result.input_value(0).get_names()):
                 model.remove_result(result)
-        self.features_length = _lengths(model.output(FEATURES))[0] if has_features(model) else None
-        single = self._compile(model, {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1})
-        self._single = single.create_infer_request()
-        self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._explaining: queue.SimpleQueue[Any] | None = None
-        self._compiling = threading.Lock()
-        if threads > 1:
-            side_by_side = self._compile(model, {"NUM_STREAMS": threads})
-            for _ in range(threads):
-                self._requests.put(side_by_side.create_infer_request())
-        else:
-            self._requests.put(self._single)
-        self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="view")
+        return model
 
     def _read(self) -> Any:
         model = self._core.read_model(self._model_dir / OPENVINO_FILE)
@@ -99,6 +104,11 @@ class OpenVinoRuntime:
         outputs = [view.result() for view in [self.submit(view, alone=count == 1) for view in views]]
         return np.concatenate([output.logits for output in outputs])
 
+    @property
+    def side_by_side(self) -> bool:
+        """Whether several views can be computed at the same time by now."""
+        return self._side_by_side is not None
+
     def submit(
         self,
         pathways: Pathways,
@@ -111,38 +121,41 @@ class OpenVinoRuntime:
         infer: Callable[[], Outputs]
         if maps:
             infer = partial(self._infer_maps, pathways)
+        elif alone:
+            infer = partial(self._infer_alone, pathways, features)
         else:
-            infer = partial(self._infer_alone if alone and self._threads > 1 else self._infer, pathways, features)
+            infer = partial(self._infer_beside_others, pathways, features)
+            if self._side_by_side is None and self._compilation is None:
+                self._compilation = self._pool.submit(self._compile_side_by_side)
         return self._pool.submit(infer) if turn is None else self._pool.submit(_in_turn, turn, infer)
 
-    def _infer_alone(self, pathways: Pathways, features: bool) -> Outputs:
-        return _infer(self._single, pathways, features)
-
-    def _infer(self, pathways: Pathways, features: bool) -> Outputs:
-        request = self._requests.get()
+    def _compile_side_by_side(self) -> None:
         try:
+            compiled = self._compile(self._read_without_maps(), {"NUM_STREAMS": self._threads})
+            self._side_by_side = _requests(compiled, self._threads)
+        except Exception as error:  # noqa: BLE001  whatever it is, the form that is there computes the same
+            logger.error("views are computed one after the other, for the model could not be compiled again: %s", error)
+
+    def _infer_alone(self, pathways: Pathways, features: bool) -> Outputs:
+        with _taken(self._alone) as request:
             return _infer(request, pathways, features)
-        finally:
-            self._requests.put(request)
+
+    def _infer_beside_others(self, pathways: Pathways, features: bool) -> Outputs:
+        with _taken(self._side_by_side or self._alone) as request:
+            return _infer(request, pathways, features)
 
     def _infer_maps(self, pathways: Pathways) -> Outputs:
-        requests = self._requests_with_maps()
-        request = requests.get()
-        try:
+        with _taken(self._requests_with_maps()) as request:
             outputs = _infer(request, pathways, False)
             numbers = range(2, len(request.model_outputs))
             return Outputs(outputs.logits, maps=tuple(request.get_output_tensor(at).data.copy() for at in numbers))
-        finally:
-            requests.put(request)
 
-    def _requests_with_maps(self) -> queue.SimpleQueue[Any]:
+    def _requests_with_maps(self) -> Requests:
         """Compiled when the first of them is wanted, in the thread that wants it."""
         with self._compiling:
             if self._explaining is None:
                 compiled = self._compile(self._read(), {"NUM_STREAMS": self._threads})
-                self._explaining = queue.SimpleQueue()
-                for _ in range(self._threads):
-                    self._explaining.put(compiled.create_infer_request())
+                self._explaining = _requests(compiled, self._threads)
             return self._explaining
 
     def describe(self) -> dict[str, Any]:
@@ -156,9 +169,27 @@ class OpenVinoRuntime:
 
     def close(self) -> None:
         self._pool.shutdown()
-        self._single = self._explaining = None
-        while not self._requests.empty():
-            self._requests.get()
+        self._side_by_side = self._explaining = None
+        while not self._alone.empty():
+            self._alone.get()
+
+
+def _requests(compiled: Any, count: int) -> Requests:
+    """So many requests of a compiled form, each for one view at a time."""
+    requests: Requests = queue.SimpleQueue()
+    for _ in range(count):
+        requests.put(compiled.create_infer_request())
+    return requests
+
+
+@contextmanager
+def _taken(requests: Requests) -> Iterator[Any]:
+    """One of them, which nobody else has meanwhile; waits until one is free."""
+    request = requests.get()
+    try:
+        yield request
+    finally:
+        requests.put(request)
 
 
 def has_features(model: Any) -> bool:

@@ -1,4 +1,7 @@
-"""What goes into the decoder and what comes out: the wanted part of a video, its views, a report. Only numpy."""
+"""What goes into the decoder and what comes out: the wanted part of a video, its views, a report.
+
+For the server's side of the decoder too, so nothing here imports FFmpeg.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from handlers.specs import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,11 @@ class WindowViews:
     window: Window
     views: NDArray[np.float32]
     frame_times: tuple[float, ...] = ()
+
+
+def views_shape(spec: ModelSpec, num_crops: int) -> tuple[int, int, int, int, int]:
+    """(num_crops, 3, T, S, S): what one window becomes."""
+    return (num_crops, 3, spec.num_frames, spec.crop_size, spec.crop_size)
 
 
 @dataclass(frozen=True, slots=True)

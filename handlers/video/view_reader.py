@@ -25,17 +25,12 @@ from handlers.video.codecs import UNCONFINED, Formats
 from handlers.video.packet_plan import PlannedClip
 from handlers.video.picture import Picture
 from handlers.video.sampled_video import SampledVideo
-from handlers.video.sampling import Sampling, VideoReport, WindowViews
+from handlers.video.sampling import Sampling, VideoReport, WindowViews, views_shape
 from handlers.video.transforms import FrameTransform, Orientation
 
 Views = NDArray[np.float32]
 Allocate = Callable[[tuple[int, ...]], Views]
 """Gives an array of that shape, (num_crops, 3, T, S, S), for one window; may wait until one is free."""
-
-
-def views_shape(spec: ModelSpec, num_crops: int) -> tuple[int, int, int, int, int]:
-    """(num_crops, 3, T, S, S): what one window becomes."""
-    return (num_crops, 3, spec.num_frames, spec.crop_size, spec.crop_size)
 
 
 Times = Callable[[Sequence[int]], tuple[float, ...]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -106,12 +107,33 @@ def test_root_of_the_archive_is_the_contract(unpacked: Path) -> None:
     at_the_root = {
         f"handlers/{name}.py" for name in ("single_pathway_handler", "dual_pathway_handler", "torch_stand_in")
     }
-    assert {name for name in names if name.startswith("handlers/")} == shipped - at_the_root
+    sources = shipped - at_the_root
+    bytecode = {Path(importlib.util.cache_from_source(name)).as_posix() for name in sources}
+    assert {name for name in names if name.startswith("handlers/")} == sources | bytecode
     for name in shipped - at_the_root:
         assert (unpacked / name).read_bytes() == (ROOT / name).read_bytes()
     entry = "single_pathway_handler.py"
     assert (unpacked / entry).read_bytes() == (ROOT / "handlers" / entry).read_bytes()
     assert (unpacked / "torch.py").read_bytes() == (ROOT / "handlers" / "torch_stand_in.py").read_bytes()
+
+
+def test_bytecode_is_taken_for_its_own_source_alone(unpacked: Path, tmp_path: Path) -> None:
+    """A worker need not compile what it imports, and what somebody has changed in an archive is what runs."""
+    shutil.copytree(unpacked / "handlers", tmp_path / "handlers")
+    code = "import handlers.pipeline, sys; print(*sorted(sys.modules['handlers.limits'].__dict__))"
+
+    def imported() -> tuple[str, str]:
+        done = subprocess.run(
+            [sys.executable, "-B", "-v", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        return done.stdout, "".join(line for line in done.stderr.splitlines() if str(tmp_path) in line)
+
+    _, log = imported()
+    assert "code object from" in log
+    assert log.count("code object from") == log.count("matches")
+    limits = tmp_path / "handlers" / "limits.py"
+    limits.write_text(limits.read_text() + "\nCHANGED = 1\n")
+    assert "CHANGED" in imported()[0]
 
 
 def test_manifest_names_entry_version_and_settings(unpacked: Path) -> None:

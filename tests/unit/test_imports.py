@@ -123,6 +123,14 @@ def test_the_decoding_process_stays_small(module: str) -> None:
     assert not {"torch", "torchvision", "pytorchvideo", "openvino", "ts", "yaml"} & set(loaded)
 
 
+def test_ffmpeg_is_loaded_where_videos_are_decoded() -> None:
+    """Not in a worker, whose decoding processes load it."""
+    code = "import sys, handlers.video_handler; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    run = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert "numpy" in run.stdout.split()
+    assert "av" not in run.stdout.split()
+
+
 def test_a_worker_does_not_wait_for_the_compiler() -> None:
     """TorchServe's own handler would import it, for longer than everything else takes until a worker is ready."""
     code = "import sys, handlers.video_handler; print(*({'torch._inductor', 'openvino.torch'} & set(sys.modules)))"

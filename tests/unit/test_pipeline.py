@@ -162,6 +162,7 @@ def test_isolation_by_request_has_one_process_more(h264_video: bytes) -> None:
     config = HandlerConfig.from_mapping({"spec": "x3d_xs", "isolation": "request", "decode_processes": 1})
     service = create_decoder(get_spec(config.spec), config)
     assert isinstance(service, ProcessDecodeService)
+    service.await_ready()
     try:
         before = service.process_ids()
         assert len(before) == 2

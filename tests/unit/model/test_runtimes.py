@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -61,10 +62,19 @@ def _create(model_dir: Path, *, info: ArchiveInfo = INFO, device: str = "cpu", *
 
 
 @pytest.fixture(scope="module")
-def openvino_runtime(model_dir: Path) -> Iterator[Runtime]:
+def openvino_runtime(model_dir: Path) -> Iterator[OpenVinoRuntime]:
     runtime = _create(model_dir, runtime="openvino", threads=2)
+    assert isinstance(runtime, OpenVinoRuntime)
     yield runtime
     runtime.close()
+
+
+def _await_side_by_side(runtime: OpenVinoRuntime) -> None:
+    """Asks for views that have company until they are computed side by side."""
+    until = time.monotonic() + 60.0
+    while not runtime.side_by_side:
+        assert time.monotonic() < until
+        runtime.logits([_views(2)])
 
 
 def test_auto_takes_openvino_on_a_cpu(model_dir: Path) -> None:
@@ -159,11 +169,44 @@ def test_openvino_equals_eager(model_dir: Path, openvino_runtime: Runtime) -> No
     np.testing.assert_allclose(converted, eager, atol=1e-4)
 
 
-def test_a_view_has_the_same_bits_alone_and_together(openvino_runtime: Runtime) -> None:
+def test_a_view_has_the_same_bits_alone_and_together(openvino_runtime: OpenVinoRuntime) -> None:
     views = _views(5)
+    _await_side_by_side(openvino_runtime)
     together = openvino_runtime.logits([views])
     for index in range(5):
         np.testing.assert_array_equal(openvino_runtime.logits([views[index : index + 1]])[0], together[index])
+
+
+def test_the_form_for_company_is_compiled_when_a_view_has_some(model_dir: Path) -> None:
+    """Not before, and the views that come meanwhile get the same bits."""
+    runtime = _create(model_dir, runtime="openvino", threads=2)
+    assert isinstance(runtime, OpenVinoRuntime)
+    views = _views(3)
+    alone = [runtime.logits([views[index : index + 1]])[0] for index in range(3)]
+    assert not runtime.side_by_side
+    np.testing.assert_array_equal(runtime.logits([views]), alone)
+    _await_side_by_side(runtime)
+    np.testing.assert_array_equal(runtime.logits([views]), alone)
+    runtime.close()
+
+
+def test_views_have_an_answer_where_the_form_for_company_fails(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    runtime = _create(model_dir, runtime="openvino", threads=2)
+    assert isinstance(runtime, OpenVinoRuntime)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no memory is left")
+
+    monkeypatch.setattr(runtime, "_compile", fail)
+    views = _views(3)
+    for _ in range(2):
+        np.testing.assert_array_equal(runtime.logits([views])[0], runtime.logits([views[:1]])[0])
+    assert [record.message for record in caplog.records] == [
+        "views are computed one after the other, for the model could not be compiled again: no memory is left"
+    ]
+    runtime.close()
 
 
 def test_one_thread_gives_the_same_bits(model_dir: Path, openvino_runtime: Runtime) -> None:

@@ -87,6 +87,9 @@ class ScriptedDecoder:
     def _release(self) -> None:
         self.released += 1
 
+    def await_ready(self) -> None:
+        """It needs no start."""
+
     def cancel(self, job: DecodeJob) -> None:
         job.cancelled = True
         self.cancelled.append(job)
