@@ -23,7 +23,8 @@ from benchmarks.timed_clients import Client, Reply, connect
 from serving.server import Server, TorchServe
 
 PROTOCOLS = ("http", "grpc")
-_WARM_UP = 3
+_WARM_UP = 2  # requests to each worker, which take them in turns
+_WARM_UP_SEC = 3.0  # of a throughput block
 _PAUSE_SEC = 0.01  # before each request: threads that still spin after the one before come to rest
 _MOST_ERRORS_SHOWN = 3
 VIEWS = {"num_clips": "10", "num_crops": "3"}
@@ -115,39 +116,46 @@ def _latency(
     models = [*served, *(["floor"] if floor is not None else [])]
     found: dict[str, Any] = {}
     with (
-        progress.part(f"latency, {protocol}", len(videos) * (options.rounds + _WARM_UP)) as bar,
+        progress.part(f"latency, {protocol}", len(videos) * options.rounds) as bar,
         closing(connect(server, protocol)) as client,
     ):
         for resolution, path in videos.items():
             video = path.read_bytes()
             replies = {model: _Replies() for model in models}
-            for turn in range(-_WARM_UP, options.rounds):
+            _warm_up(server, client, served, video)
+            for turn in range(options.rounds):
                 for model in shuffled(models, turn):
                     time.sleep(_PAUSE_SEC)
                     if model == "floor" and floor is not None:
-                        reply = Reply(floor.run(path).total_ms)
+                        replies[model].add(Reply(floor.run(path).total_ms))
                     else:
-                        reply = client.ask(model, video)
-                    if turn >= 0 or reply.error is not None:
-                        replies[model].add(reply)
+                        replies[model].add(client.ask(model, video))
                 bar.update(1)
             found[resolution] = {model: one.to_json() for model, one in replies.items()}
     return found
+
+
+def _warm_up(
+    server: Server, client: Client, models: Sequence[str], video: bytes, options: Mapping[str, str] | None = None
+) -> None:
+    """Requests that nobody times, to every worker; what is wrong with them shows in those that follow."""
+    for model in models:
+        for _ in range(_WARM_UP * len(server.worker_pids(model))):
+            client.ask(model, video, options)
 
 
 def _views(server: Server, videos: Mapping[str, Path], options: LoadOptions, progress: Progress) -> dict[str, Any]:
     """30 views of a video over HTTP, this package alone: the recipe as a handler knows one view."""
     found: dict[str, Any] = {}
     with (
-        progress.part("30 views", len(videos) * (options.view_rounds + 1)) as bar,
+        progress.part("30 views", len(videos) * options.view_rounds) as bar,
         closing(connect(server, "http")) as client,
     ):
         for resolution, path in videos.items():
             video, replies = path.read_bytes(), _Replies()
-            for turn in range(-1, options.view_rounds):
-                reply = client.ask(OURS, video, VIEWS)
-                if turn >= 0 or reply.error is not None:
-                    replies.add(reply)
+            _warm_up(server, client, [OURS], video, VIEWS)
+            for _ in range(options.view_rounds):
+                replies.add(client.ask(OURS, video, VIEWS))
                 bar.update(1)
             found[resolution] = replies.to_json()
     return found
@@ -160,18 +168,20 @@ def _throughput(
     rates: dict[str, list[float]] = {model: [] for model in models}
     replies = {model: _Replies() for model in models}
     with progress.part(f"throughput, {options.clients} clients", options.blocks * len(rates)) as bar:
+        for model in rates:
+            _block(server, model, video, options, _Replies(), min(options.block_sec, _WARM_UP_SEC))
         for turn in range(options.blocks):
             for model in shuffled(list(rates), turn):
-                rates[model].append(_block(server, model, video, options, replies[model]))
+                rates[model].append(_block(server, model, video, options, replies[model], options.block_sec))
                 bar.update(1)
     return {model: {"rate": summarise(rates[model]).to_json(), **replies[model].to_json()} for model in rates}
 
 
-def _block(server: Server, model: str, video: bytes, options: LoadOptions, replies: _Replies) -> float:
+def _block(server: Server, model: str, video: bytes, options: LoadOptions, replies: _Replies, seconds: float) -> float:
     """Requests per second of `clients` callers in a closed loop: answered requests over the time until the last one
     was answered, so that what was begun in the block counts with the time that it took."""
     lock, answered = threading.Lock(), 0
-    until = time.perf_counter() + options.block_sec
+    until = time.perf_counter() + seconds
     started = time.perf_counter()
 
     def call(client: Client) -> None:

@@ -118,6 +118,8 @@ def measure_memory(
         for model in contenders:
             # A fresh server: what earlier requests left behind would hide in the idle figure.
             with serve(archives, model) as server:
+                with server.client() as client:
+                    client.scale(model, min_workers=1)  # it is a worker's memory that is asked for
                 found = _peak(server, model, videos[large].read_bytes(), bar)
                 if model == OURS:
                     others = [path.read_bytes() for name, path in videos.items() if name != large]

@@ -1,12 +1,12 @@
-"""FFmpeg's shared libraries for torchcodec, which brings none: the system's, else those inside PyAV's wheel.
+"""FFmpeg's shared libraries for torchcodec, which brings none: those inside PyAV's wheel, else the system's.
 
-With PyAV's both sides decode with the very same FFmpeg. torchcodec looks for `libavcodec.so.62`, where the wheel has
-`libavcodec-5e6b81c2.so.62.28.102`: a folder of links by the plain names, on the library path, makes them meet.
+With PyAV's both sides decode with the very same FFmpeg, and a system may have a part of FFmpeg alone. torchcodec looks
+for `libavcodec.so.62`, where the wheel has `libavcodec-5e6b81c2.so.62.28.102`: a folder of links by the plain names, on
+the library path, makes them meet.
 """
 
 from __future__ import annotations
 
-import ctypes.util
 import os
 import re
 from importlib.util import find_spec
@@ -16,10 +16,12 @@ _WHEEL_NAME = re.compile(r"(lib.+?)-[0-9a-f]{8}\.so\.(\d+)[.\d]*")
 
 
 def library_path(folder: Path) -> dict[str, str]:
-    """The environment variable with which a child process finds FFmpeg; empty where the system has it, or none is
-    there. Links are made in `folder`."""
+    """The environment variable with which a child process finds the wheel's libraries; empty where it has none.
+
+    Links are made in `folder`.
+    """
     libraries = _wheel_libraries()
-    if ctypes.util.find_library("avcodec") is not None or not libraries:
+    if not libraries:
         return {}
     folder.mkdir(parents=True, exist_ok=True)
     for path in libraries:

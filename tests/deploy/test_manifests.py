@@ -11,7 +11,7 @@ import yaml
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # its stubs are a package of their own
 
 from tests.support.deployment import DEPLOY, program
-from tests.support.operator_schemas import SCHEMAS
+from tests.support.operator_schemas import SCHEMAS, strict
 from tests.support.pods import rendered
 
 pytestmark = pytest.mark.slow
@@ -63,6 +63,21 @@ def test_operators_know_every_field(overlay: str) -> None:
     assert found.keys() == SCHEMAS.keys()
     for kind, content in found.items():
         Draft202012Validator(SCHEMAS[kind]).validate(content)
+
+
+@pytest.mark.parametrize("overlay", ["cpu", "gpu"])
+def test_the_operators_own_definitions_hold(overlay: str) -> None:
+    """VIDEO_SERVING_CRDS: a folder of CustomResourceDefinitions (*.yaml), from the operators' repositories."""
+    folder = os.environ.get("VIDEO_SERVING_CRDS")
+    if folder is None:
+        pytest.skip("VIDEO_SERVING_CRDS names no folder of the operators' CustomResourceDefinitions")
+    definitions = dict(strict(yaml.safe_load(file.read_text())) for file in Path(folder).glob("*.yaml"))
+    assert SCHEMAS.keys() <= definitions.keys()
+    for content in rendered(overlay):
+        if content["kind"] in SCHEMAS:
+            Draft202012Validator(definitions[content["kind"]]).validate(content)
+            content["spec"]["unknown"] = 1
+            assert not Draft202012Validator(definitions[content["kind"]]).is_valid(content)
 
 
 @pytest.mark.parametrize(("kind", "path", "value"), [

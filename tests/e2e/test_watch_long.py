@@ -145,6 +145,7 @@ class Soak:
         self.kinds: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
         self.megabytes: list[float] = []
+        self.settled: list[float] = []
         self.end: dict[str, Any] = {}
 
     def follow(self, until_sec: float) -> None:
@@ -181,13 +182,15 @@ def test_soak_with_restarts_of_server_and_source(
         with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
             soak = Soak(process)
             try:
-                soak.follow(SOAK_SEC / 4)
-                server.stop()
-                server.start()
-                soak.follow(SOAK_SEC / 2)
-                camera.stop()
-                camera.start()
-                soak.follow(SOAK_SEC)
+                for part in (1, 2, 3):
+                    soak.follow((part - 0.7) * SOAK_SEC / 3)
+                    server.stop()
+                    server.start()
+                    soak.follow((part - 0.4) * SOAK_SEC / 3)
+                    camera.stop()
+                    camera.start()
+                    soak.follow(part * SOAK_SEC / 3)
+                    soak.settled.append(soak.megabytes[-1])
                 process.terminate()
                 soak.follow(float("inf"))
                 assert process.wait(timeout=60) == 0
@@ -201,9 +204,7 @@ def test_soak_with_restarts_of_server_and_source(
         len(soak.told) - soak.kinds["window"],
     )
     assert soak.reasons["server"] > 0
-    assert (soak.kinds["lost"], soak.kinds["reconnected"], soak.end["reconnections"]) == (1, 1, 1)
-    tenth = max(len(soak.megabytes) // 10, 1)
-    early = statistics.median(soak.megabytes[tenth : 2 * tenth])
-    late = statistics.median(soak.megabytes[-tenth:])
-    print(f"memory early {early:.1f} MiB, late {late:.1f} MiB")
-    assert late <= 1.05 * early
+    assert (soak.kinds["lost"], soak.kinds["reconnected"], soak.end["reconnections"]) == (3, 3, 3)
+    # What the first restarts take stays: clips that waited for the server, and what a new connection loads.
+    print("memory after each part:", *(f"{megabytes:.1f} MiB" for megabytes in soak.settled))
+    assert max(soak.settled) <= 1.05 * soak.settled[0]

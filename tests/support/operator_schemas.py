@@ -1,13 +1,14 @@
 """JSON schemas of the operators' kinds in deploy/kubernetes: the fields that are used there, and no others.
 
-Written by hand from KEDA's reference of ScaledObject v1alpha1 (2.14) and its Prometheus scaler, and from the Prometheus
+Written by hand from KEDA's reference of ScaledObject v1alpha1 (2.17) and its Prometheus scaler, and from the Prometheus
 operator's API reference of PodMonitor and PrometheusRule v1. Where a manifest needs a further field, it is added here
-after a look at the reference: the operators ignore what they do not know.
+after a look at the reference: the operators ignore what they do not know. `strict` makes such a schema of an operator's
+own definition of its kind.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 Schema = dict[str, Any]
 _DURATION = {"type": "string", "pattern": r"^\d+(ms|s|m|h)$"}
@@ -87,3 +88,27 @@ SCHEMAS = {
     "PodMonitor": _kind("monitoring.coreos.com/v1", "PodMonitor", _POD_MONITOR),
     "PrometheusRule": _kind("monitoring.coreos.com/v1", "PrometheusRule", _PROMETHEUS_RULE),
 }
+
+
+def strict(definition: dict[str, Any]) -> tuple[str, Schema]:
+    """Kind, and schema of a CustomResourceDefinition's first version; it refuses every field that it does not name."""
+    version = definition["spec"]["versions"][0]
+    schema = cast("Schema", _closed(version["schema"]["openAPIV3Schema"]))
+    group = definition["spec"]["group"]
+    schema["properties"]["apiVersion"] = {"const": f"{group}/{version['name']}"}
+    schema["properties"]["metadata"] = {"type": "object"}
+    return definition["spec"]["names"]["kind"], schema
+
+
+def _closed(node: object) -> object:
+    if isinstance(node, list):
+        return [_closed(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    closed = {key: _closed(value) for key, value in node.items()}
+    if closed.get("x-kubernetes-int-or-string"):
+        closed.pop("type", None)  # said in `anyOf`
+    names_all = "properties" in closed and not closed.get("x-kubernetes-preserve-unknown-fields")
+    if closed.get("type") == "object" and names_all:
+        closed.setdefault("additionalProperties", False)
+    return closed

@@ -26,6 +26,7 @@ import yaml
 from tests.support.deployment import DEPLOY, program
 
 READY_SEC = 180.0
+_PROBE_SEC = 10.0
 
 
 def rendered(overlay: str) -> list[Any]:
@@ -99,6 +100,7 @@ class Pod:
     def is_ready(self) -> bool:
         """What the pod's readiness probe sees."""
         with suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(_PROBE_SEC)
             connection.connect(str(self._sockets / "operations"))
             asked = http.client.HTTPConnection("pod")
             asked.sock = connection
