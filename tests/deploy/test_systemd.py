@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -16,9 +17,9 @@ from tests.support.service_manager import INSTALLED, ServiceManager, service_man
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 SERVER, GATEWAY = "video-serving.service", "video-serving-gateway.service"
 ASK = """
-import json, sys, time, urllib.request
-started = time.monotonic()
-request = urllib.request.Request(sys.argv[1], sys.stdin.buffer.read() or None, {"Authorization": "Bearer alices-key"})
+import json, sys, urllib.request
+headers = {"Authorization": "Bearer alices-key", "Content-Type": "video/mp4", **json.loads(sys.argv[2])}
+request = urllib.request.Request(sys.argv[1], sys.stdin.buffer.read() or None, headers)
 try:
     with urllib.request.urlopen(request, timeout=120) as answer:
         print(json.dumps([answer.status, answer.read().decode()]))
@@ -27,8 +28,8 @@ except urllib.error.HTTPError as error:
 except OSError as error:
     print(json.dumps([0, str(error)]))
 """
-LONG = "http://127.0.0.1:8000/predictions/camera_motion?num_clips=60&num_crops=3&format=list"
-QUICK = "http://127.0.0.1:8000/predictions/camera_motion?format=list"
+PREDICT = "http://127.0.0.1:8000/predictions/camera_motion"
+LONG = {"X-Num-Clips": "30", "X-Num-Crops": "3"}
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +38,12 @@ def machine(embedded_store: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     folder = tmp_path_factory.mktemp("machine")
     with service_manager(folder) as running:
         running.run("mkdir", "-p", "/etc/video-serving", "/var/lib/video-serving/models")
-        running.run("cp", str(embedded_store / "camera_motion.mar"), "/var/lib/video-serving/models/")
-        put(running, "/etc/video-serving/keys", "alices-key alice\n")
+        archive = embedded_store / "camera_motion.mar"
+        put(running, f"/var/lib/video-serving/models/{archive.name}", archive.read_bytes())
+        put(running, "/etc/video-serving/keys", b"alices-key alice\n")
         running.run("chmod", "600", "/etc/video-serving/keys")
         settings = (DEPLOY / "config.properties").read_text().replace("/app/", f"{INSTALLED}/")
-        put(running, "/etc/video-serving/config.properties", settings)
+        put(running, "/etc/video-serving/config.properties", settings.encode())
         for unit in (SERVER, GATEWAY):
             running.run("cp", f"{INSTALLED}/deploy/machine/{unit}", "/etc/systemd/system/")
         running.run("systemctl", "daemon-reload")
@@ -50,13 +52,16 @@ def machine(embedded_store: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         yield running
 
 
-def put(machine: ServiceManager, path: str, content: str) -> None:
-    machine.run("tee", path, body=content.encode())
+def put(machine: ServiceManager, path: str, content: bytes) -> None:
+    machine.run("dd", f"of={path}", "status=none", body=content)
 
 
-def ask(machine: ServiceManager, url: str, body: bytes = b"") -> tuple[int, str]:
+def ask(
+    machine: ServiceManager, url: str, body: bytes = b"", headers: Mapping[str, str] = MappingProxyType({})
+) -> tuple[int, str]:
     """Status and body; 0 where nobody answers."""
-    status, text = json.loads(machine.run(f"{INSTALLED}/.venv/bin/python", "-c", ASK, url, body=body))
+    command = [f"{INSTALLED}/.venv/bin/python", "-c", ASK, url, json.dumps(dict(headers))]
+    status, text = json.loads(machine.run(*command, body=body))
     return int(status), str(text)
 
 
@@ -68,7 +73,7 @@ def await_ready(machine: ServiceManager) -> None:
 
 
 def test_the_units_answer_as_a_user_of_their_own(machine: ServiceManager, h264_video: bytes) -> None:
-    status, answer = ask(machine, QUICK, h264_video)
+    status, answer = ask(machine, PREDICT, h264_video)
     assert status == 200, answer
     assert len(json.loads(answer)) == 5
     for unit in (SERVER, GATEWAY):
@@ -87,20 +92,21 @@ def test_a_server_that_dies_comes_back(machine: ServiceManager, h264_video: byte
         time.sleep(0.2)
     await_ready(machine)
     assert machine.properties(SERVER)["NRestarts"] == "1"
-    assert ask(machine, QUICK, h264_video)[0] == 200
+    assert ask(machine, PREDICT, h264_video)[0] == 200
 
 
 def test_a_stop_waits_for_requests_under_way(machine: ServiceManager, h264_video: bytes) -> None:
     with ThreadPoolExecutor(3) as pool:
-        requests = [pool.submit(ask, machine, LONG, h264_video) for _ in range(3)]
-        time.sleep(1.5)
-        assert not any(request.done() for request in requests), "they must be under way when the stop comes"
+        requests = [pool.submit(ask, machine, PREDICT, h264_video, LONG) for _ in range(3)]
+        time.sleep(1.0)
+        early = [request.result() for request in requests if request.done()]
+        assert early == [], "they must be under way when the stop comes"
         machine.run("systemctl", "stop", SERVER)
         assert [request.result()[0] for request in requests] == [200, 200, 200]
     assert "stopping: " in machine.log(SERVER)
     found = machine.properties(SERVER)
     assert (found["ActiveState"], found["Result"], found["ExecMainStatus"]) == ("inactive", "success", "0")
-    assert ask(machine, QUICK, h264_video)[0] == 503
+    assert ask(machine, PREDICT, h264_video)[0] == 503
     machine.run("systemctl", "start", SERVER)
     await_ready(machine)
-    assert ask(machine, QUICK, h264_video)[0] == 200
+    assert ask(machine, PREDICT, h264_video)[0] == 200

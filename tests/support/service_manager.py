@@ -24,6 +24,8 @@ from tests.support.paths import REPOSITORY
 INSTALLED = "/opt/video-serving"
 _SYSTEMD = Path("/lib/systemd/systemd")
 _START_SEC = 60.0
+_EMPTY = (("/tmp", "1777"), ("/run", "755"), ("/run/lock", "1777"), ("/var/log/journal", "755"))
+"""Folders that systemd wants in memory, with their modes; podman would fill them with the machine's files."""
 
 
 class ServiceManager:
@@ -56,9 +58,11 @@ def service_manager(folder: Path) -> Iterator[ServiceManager]:
         pytest.skip(f"{_SYSTEMD} is missing: apt-get install --no-install-recommends systemd")
     environment = readable_environment(folder / "venv")
     command = [podman, "run", "--detach", "--name", name, "--privileged", "--network=none", "--systemd=always",
+               *(f"--tmpfs={path}:rw,mode={mode},notmpcopyup" for path, mode in _EMPTY),
                f"--volume={REPOSITORY}:{INSTALLED}:ro", f"--volume={environment}:{INSTALLED}/.venv:ro",
                "--rootfs", "/:O", str(_SYSTEMD), "--unit=basic.target"]  # fmt: skip
-    subprocess.run(command, check=True, capture_output=True)
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     manager = ServiceManager(podman, name)
     try:
         deadline = time.monotonic() + _START_SEC
@@ -67,6 +71,8 @@ def service_manager(folder: Path) -> Iterator[ServiceManager]:
             if "degraded" in state:
                 break  # some unit of the machine's own does not start in a container
             time.sleep(0.2)
+        # On a machine of its own systemd does this at boot; without it units do not see their credentials.
+        manager.run("mount", "--make-rshared", "/")
         yield manager
     finally:
         subprocess.run([podman, "rm", "--force", "--time=0", name], capture_output=True)
