@@ -7,7 +7,8 @@ packages, so this file is what `import torch` finds. It decides once, when it is
 
 - The model runs on OpenVINO: it stays in torch's place, and anything else that is asked of it fails with a sentence.
 - The model needs torch (see `handlers.model.runtimes.needs_torch`): it loads the installed package instead and leaves
-  the place to it, so that from then on nothing differs from an archive without this file.
+  the place to it, so that from then on nothing differs from an archive without this file, but for the quick imports
+  of `_make_imports_quick`.
 """
 
 from __future__ import annotations

@@ -83,17 +83,22 @@ def _copy_handlers(target: Path) -> None:
 
 
 def _compile(unpacked: Path) -> None:
-    """Adds the handlers' bytecode for this version of Python, a quarter of what a worker's imports take otherwise.
+    """Adds the handlers' bytecode for this version of Python, which every worker's imports would make otherwise.
 
     Python looks at it only where the hash of the source fits; another version of Python ignores it. The process is a
-    fresh one, with its hashes fixed, because bytecode depends on both.
+    fresh one, with its hashes fixed and none of Python's own variables, because bytecode depends on them.
     """
-    subprocess.run(
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    done = subprocess.run(
         [*(sys.executable, "-P", "-s", "-m", "compileall"), *("-q", "--invalidation-mode", "checked-hash"), "handlers"],
         cwd=unpacked,
-        env={"PYTHONHASHSEED": "0"},
-        check=True,
+        env=environment | {"PYTHONHASHSEED": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
+    if done.returncode != 0:
+        raise ArchiveError(f"the handlers do not compile: {_last_line(done.stdout + done.stderr)}")
 
 
 def _run_archiver(stage: Path, config_file: Path, entry: Path, work: Path, *, name: str, version: str) -> Path:
