@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import defaultdict
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from demo.requests import Form, ask, curl_line
 from demo.security import ALLOWED_HOSTS, SameOriginOnly
 from demo.shown import Shown, classify_button
 from demo.uploads import UploadCap, UploadLimits
+from demo.visit import Visit
 from serving.connection import START_HINT
 from video_action_client import ClientError, ModelInfo, VideoClient
 from video_action_client.commands.connection import advice
@@ -70,8 +72,8 @@ class Page:
         self._client = settings.client
         self._key_file = settings.key_file
         self._uploads = settings.uploads
-        self._chosen: dict[str, str | None] = {}
-        """The video that each open page shows, by Gradio's session."""
+        self._visits: defaultdict[str, Visit] = defaultdict(Visit)
+        """Open pages by Gradio's session."""
 
     def models(self) -> tuple[Any, Any, str]:
         """Choices of models and versions, and an error where they cannot be listed."""
@@ -107,12 +109,13 @@ class Page:
 
     def choose(self, video: str | None, request: gr.Request) -> Any:
         """Another video is shown: what is asked about the one before is given up. The button, for the new one."""
-        self._chosen[_session(request)] = video
+        self._visits[_session(request)].show(video)
         return classify_button(busy=False)
 
     def leave(self, request: gr.Request) -> None:
         """The page was closed."""
-        self._chosen.pop(_session(request), None)
+        if visit := self._visits.pop(_session(request), None):
+            visit.leave()
 
     def sample(self) -> str:
         """The sample clip, as if it had been dropped."""
@@ -125,8 +128,8 @@ class Page:
         self, request: gr.Request, video: str | None, model: str | None, version: str | None, *fields: Any
     ) -> Generator[tuple[Any, ...], None, None]:
         """What the page shows while the answer comes, and then; an error takes the labels' place. See `Shown`."""
-        session = _session(request)
-        self._chosen[session] = video
+        visit = self._visits[_session(request)]
+        question = visit.ask(video)
         yield Shown(busy=True).values()
         if problem := _missing(video, model):
             yield Shown(labels=html.error(problem)).values()
@@ -140,27 +143,36 @@ class Page:
         try:
             with closing(ask(self._client, Path(video), form)) as events:
                 for state in progress_of(events):
-                    if self._chosen.get(session) != video:  # the page shows another one by now
+                    if not visit.wants(question):
                         break
                     shown = shown.after(state)
                     yield shown.values()
         except ClientError as error:
             shown = replace(shown, labels=html.error(_said(error)), busy=False)
-            if self._chosen.get(session) == video:
+            if visit.wants(question):
                 yield shown.values()
-        if self._chosen.get(session) != video:
-            yield (gr.skip(),) * len(shown.values())  # Gradio sends what was yielded last once more
+        if visit.newest == question and not visit.wants(question):
+            # The last state may have been under way when the page was given another video, and have come after what
+            # `choose` said of the button: what it drew is taken back. A newer question would have drawn over it.
+            yield Shown(labels=html.hint(_NOTHING_YET)).values()
+        # Gradio sends what was yielded last once more, when another video may be shown by now.
+        yield (gr.skip(),) * len(shown.values())
 
     def explain(
-        self, video: str | None, model: str | None, version: str | None, *fields: Any
+        self, request: gr.Request, video: str | None, model: str | None, version: str | None, *fields: Any
     ) -> Generator[str, None, None]:
-        """Where and when the model looked; see `heat`."""
+        """Where and when the model looked, see `heat`; nothing once the page shows another video."""
         if problem := _missing(video, model):
             yield html.error(problem)
             return
         assert video is not None
         assert model is not None
-        yield from explained(self._client, Path(video), Form.of_fields(model, version, *fields), _said)
+        visit = self._visits[_session(request)]
+        visit.show(video)
+        for drawn in explained(self._client, Path(video), Form.of_fields(model, version, *fields), _said):
+            yield drawn if visit.video == video else ""
+        if visit.video != video:  # what was drawn may have come after the page took it away
+            yield ""
 
 
 def _session(request: gr.Request) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import re
 import subprocess
-from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,19 +17,18 @@ from demo.requests import Form, ask, curl_line
 from scripts.demo import DemoError, archives
 from tests.support.fake_server import FakeServer, KeyFile
 from tests.support.paths import REPOSITORY
+from tests.support.streams import streamed
 from video_action_client import (
     Clip,
     Prediction,
     ScoredLabel,
     StreamEnd,
-    StreamEvent,
     StreamSegment,
     StreamWindow,
     Timeline,
     VideoClient,
     text,
 )
-from video_action_client.events import events_of_answer
 
 
 def styles(markup: str, name: str) -> list[dict[str, str]]:
@@ -173,36 +171,6 @@ def test_the_command_line_repeats_the_request_that_the_page_made(
 
     assert essence(ours) == essence(curls)
     assert not (tmp_path / "ran").exists()
-
-
-def streamed(labels: Sequence[str]) -> list[StreamEvent]:
-    """The events of a timeline whose windows have these best labels, a second apart, with a score of 0.5 and more."""
-    windows: list[dict[str, Any]] = []
-    segments: list[dict[str, Any]] = []
-    for at, label in enumerate(labels):
-        score = 0.5 + at / 100
-        entry = {"label": label, "score": score, "class_id": 0}
-        windows.append({"start_sec": float(at), "end_sec": at + 2.0, "predictions": [entry]})
-        if segments and segments[-1]["label"] == label:
-            segments[-1]["members"].append(score)
-            segments[-1]["end_sec"] = at + 2.0
-        else:
-            segments.append({"start_sec": float(at), "end_sec": at + 2.0, "label": label, "members": [score]})
-    for segment in segments:
-        members = segment.pop("members")
-        segment["score"] = sum(members) / len(members)
-    sampling = {
-        "num_frames": 4, "sampling_rate": 12, "clip_duration_sec": 2.0, "start_sec": 0.0, "end_sec": 9.0,
-        "num_clips": len(labels), "num_crops": 1, "stride_sec": 1.0, "average": "prob",
-    }  # fmt: skip
-    video = {"duration_sec": 9.0, "width": 64, "height": 48, "fps": 30.0, "codec": "h264", "frames_decoded": 9,
-             "warnings": []}  # fmt: skip
-    answer = {
-        "model": "m", "version": "1.0", "predictions": windows[0]["predictions"], "timeline": windows,
-        "segments": segments, "video": video, "sampling": sampling,
-        "timing_ms": {"decode": 1.0, "transform": 1.0, "inference": 1.0, "total": 3.0},
-    }  # fmt: skip
-    return [event for event in events_of_answer(answer) if isinstance(event, StreamEvent)]
 
 
 def test_an_answer_that_is_coming_is_drawn_as_far_as_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
