@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 MAX_BYTES = 900_000_000
 ASK = """
 import sys, urllib.request
-request = urllib.request.Request(sys.argv[1], data=sys.stdin.buffer.read() or None)
+request = urllib.request.Request(sys.argv[1], data=sys.stdin.buffer.read() or None, method=(sys.argv[2:] or [None])[0])
 sys.stdout.buffer.write(urllib.request.urlopen(request, timeout=60).read())
 """
 LIST = """
@@ -81,7 +81,7 @@ def test_it_answers_as_the_checkout(container: Container, replica: Supervised, h
     url = f"http://127.0.0.1:{replica.ports.inference}/{path}"
     expected = requests.post(url, data=h264_video, headers={"Content-Type": "video/mp4"}, timeout=60)
     assert expected.status_code == 200
-    code = ASK.replace("or None)", "or None, headers={'Content-Type': 'video/mp4'})")
+    code = ASK.replace("or None,", "or None, headers={'Content-Type': 'video/mp4'},")
     done = container.run("python", "-c", code, f"http://127.0.0.1:8080/{path}", body=h264_video)
     assert done.stdout == expected.content, done.stderr
 
@@ -119,6 +119,21 @@ def processes(container: Container) -> list[tuple[int, str]]:
     """Process id and command line of all that run in the container."""
     done = container.run("python", "-c", LIST)
     return [(pid, command) for pid, command in json.loads(done.stdout)]
+
+
+def test_a_worker_can_be_taken_away(container: Container) -> None:
+    """TorchServe ends it with a program that small images lack."""
+    before = workers(container)
+    for count in (len(before) + 1, len(before)):
+        query = f"min_worker={count}&max_worker={count}&synchronous=true"
+        done = container.run("python", "-c", ASK, f"http://127.0.0.1:8081/models/camera_motion?{query}", "PUT")
+        assert done.returncode == 0, done.stderr.decode()
+        assert len(workers(container)) == count
+
+
+def workers(container: Container) -> set[int]:
+    """Process ids of TorchServe's workers."""
+    return {pid for pid, command in processes(container) if "model_service_worker" in command}
 
 
 def test_it_stops_with_status_0(container: Container) -> None:
