@@ -1,10 +1,9 @@
-"""A headless Chromium for the demo page's tests and pictures: the system's own, with a fresh profile each time."""
+"""A headless Chromium for the demo page's tests and pictures: the system's own, with a fresh profile for each page."""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,10 +39,8 @@ def chromium_path() -> str:
 
 
 @contextlib.contextmanager
-def opened_page(
-    *, width: int = 1280, height: int = 900, dark: bool = False, scale: float = 1, camera: Path | None = None
-) -> Iterator[Any]:
-    """A Playwright page of that size in pixels; the browser is closed and its profile removed afterwards.
+def running_browser(*, camera: Path | None = None) -> Iterator[Any]:
+    """A Playwright browser, whose pages `page_of` opens. One at a time in a thread.
 
     `camera` is a Y4M file that the fake camera shows over and over, instead of a test picture.
     """
@@ -53,18 +50,28 @@ def opened_page(
         from playwright.sync_api import sync_playwright
     except ImportError:
         raise NoBrowser("playwright is not installed: pip install -r requirements/dev.txt") from None
-    with tempfile.TemporaryDirectory() as profile, sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            profile,
-            executable_path=path,
-            args=[*_ARGUMENTS, *_FAKE_CAMERA, *shown],
-            headless=True,
-            viewport={"width": width, "height": height},
-            color_scheme="dark" if dark else "light",
-            device_scale_factor=scale,
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path, args=[*_ARGUMENTS, *_FAKE_CAMERA, *shown], headless=True
         )
-        context.set_default_timeout(_TIMEOUT_MS)
         try:
-            yield context.pages[0]
+            yield browser
         finally:
-            context.close()
+            browser.close()
+
+
+@contextlib.contextmanager
+def page_of(
+    browser: Any, *, width: int = 1280, height: int = 900, dark: bool = False, scale: float = 1
+) -> Iterator[Any]:
+    """A page of that size in pixels, with a profile of its own that is gone afterwards."""
+    context = browser.new_context(
+        viewport={"width": width, "height": height},
+        color_scheme="dark" if dark else "light",
+        device_scale_factor=scale,
+    )
+    context.set_default_timeout(_TIMEOUT_MS)
+    try:
+        yield context.new_page()
+    finally:
+        context.close()

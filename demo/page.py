@@ -151,12 +151,13 @@ class Page:
             shown = replace(shown, labels=html.error(_said(error)), busy=False)
             if visit.wants(question):
                 yield shown.values()
-        if visit.newest == question and not visit.wants(question):
-            # The last state may have been under way when the page was given another video, and have come after what
-            # `choose` said of the button: what it drew is taken back. A newer question would have drawn over it.
-            yield Shown(labels=html.hint(_NOTHING_YET)).values()
-        # Gradio sends what was yielded last once more, when another video may be shown by now.
-        yield (gr.skip(),) * len(shown.values())
+        if visit.wants(question):
+            return
+        # The last state may have been under way when the page was given another video, and have come after what
+        # `choose` said of the button: what it drew is taken back. A newer question draws over it. An update that skips
+        # must never follow one that has to be seen: Gradio sends differences, and the one before may not be drawn yet.
+        blank = Shown(labels=html.hint(_NOTHING_YET)).values()
+        yield blank if visit.newest == question else (gr.skip(),) * len(blank)
 
     def explain(
         self, request: gr.Request, video: str | None, model: str | None, version: str | None, *fields: Any

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from camera_motion.sample_clips import two_part_clip
-from demo.browser import NoBrowser, opened_page
+from demo.browser import NoBrowser, page_of, running_browser
 from serving.environment import REPOSITORY
 from serving.server import ServerError, TorchServe
 
@@ -100,13 +100,14 @@ def _address(process: subprocess.Popen[str]) -> str:
 def take(url: str, clip: Path, output: Path, *, model: str) -> None:
     """Classify the clip at both widths and write the pictures."""
     output.mkdir(parents=True, exist_ok=True)
-    for width, height in ((1280, 900), (390, 844)):
-        with opened_page(width=width, height=height, scale=1.5) as page:
-            classify(page, url, clip, model=model)
-            seek_to_last_segment(page)
-            path = output / f"demo-{width}.png"
-            page.screenshot(path=path, full_page=True)
-            print(path)
+    with running_browser() as browser:
+        for width, height in ((1280, 900), (390, 844)):
+            with page_of(browser, width=width, height=height, scale=1.5) as page:
+                classify(page, url, clip, model=model)
+                seek_to_last_segment(page)
+                path = output / f"demo-{width}.png"
+                page.screenshot(path=path, full_page=True)
+                print(path)
 
 
 def classify(page: Any, url: str, clip: Path, *, model: str) -> None:

@@ -18,7 +18,7 @@ import av
 import pytest
 
 from camera_motion.sample_clips import PART_SEC, PARTS, make_clip, two_part_clip
-from demo.browser import NoBrowser, chromium_path, opened_page
+from demo.browser import NoBrowser, chromium_path, page_of, running_browser
 from scripts.screenshots import await_answer, choose_model, classify, open_demo, running_demo
 from serving.environment import REPOSITORY
 from serving.server import TorchServe
@@ -106,12 +106,33 @@ def demo(browser_installed: None, server: TorchServe, audit_log: Path, model_sto
     server.unregister("three")
 
 
+@pytest.fixture(scope="module")
+def panning_camera(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a camera sees that pans left all the time, as Chromium's fake device reads it: bare pictures in Y4M."""
+    path = tmp_path_factory.mktemp("camera") / "pan.y4m"
+    with av.open(io.BytesIO(make_clip("pan left", seed=7)), "r") as container, path.open("wb") as file:
+        stream = container.streams.video[0]
+        width, height = stream.codec_context.width, stream.codec_context.height
+        rate = stream.average_rate or 30
+        file.write(f"YUV4MPEG2 W{width} H{height} F{rate.numerator}:{rate.denominator} Ip A1:1 C420jpeg\n".encode())
+        for frame in container.decode(stream):
+            file.write(b"FRAME\n" + frame.to_ndarray(format="yuv420p").tobytes())
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(browser_installed: None, panning_camera: Path) -> Iterator[Any]:
+    """Every page has a profile of its own in it; its camera pans."""
+    with running_browser(camera=panning_camera) as running:
+        yield running
+
+
 @pytest.fixture
-def page(browser_installed: None) -> Iterator[Any]:
-    """A fresh browser; afterwards, every address that it asked for was on this machine, and no script failed."""
+def page(browser: Any) -> Iterator[Any]:
+    """A fresh profile; afterwards, every address that it asked for was on this machine, and no script failed."""
     addresses: list[str] = []
     failures: list[str] = []
-    with opened_page() as opened:
+    with page_of(browser) as opened:
         opened.on("request", lambda request: addresses.append(request.url))
         opened.on("pageerror", lambda error: failures.append(str(error)))
         opened.on("websocket", lambda websocket: addresses.append(websocket.url))
@@ -207,7 +228,7 @@ def test_a_text_file_is_refused_in_words(demo: str, page: Any, tmp_path: Path) -
 
 
 def test_a_recording_from_the_camera_is_classified(demo: str, page: Any) -> None:
-    """The browser's own test picture, recorded for some seconds: WebM without a duration."""
+    """Recorded for some seconds: WebM without a duration."""
     open_demo(page, demo)
     choose_model(page, "x3d_xs")
     page.click("#va-video button[aria-label='Capture from camera']")
@@ -222,48 +243,30 @@ def test_a_recording_from_the_camera_is_classified(demo: str, page: Any) -> None
     assert page.locator("#va-labels .va-label").count() == 5
 
 
-@pytest.fixture(scope="module")
-def panning_camera(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a camera sees that pans left all the time, as Chromium's fake device reads it: bare pictures in Y4M."""
-    path = tmp_path_factory.mktemp("camera") / "pan.y4m"
-    with av.open(io.BytesIO(make_clip("pan left", seed=7)), "r") as container, path.open("wb") as file:
-        stream = container.streams.video[0]
-        width, height = stream.codec_context.width, stream.codec_context.height
-        rate = stream.average_rate or 30
-        file.write(f"YUV4MPEG2 W{width} H{height} F{rate.numerator}:{rate.denominator} Ip A1:1 C420jpeg\n".encode())
-        for frame in container.decode(stream):
-            file.write(b"FRAME\n" + frame.to_ndarray(format="yuv420p").tobytes())
-    return path
-
-
 @pytest.mark.usefixtures("camera_motion")
-def test_the_camera_has_live_labels(demo: str, panning_camera: Path) -> None:
+def test_the_camera_has_live_labels(demo: str, page: Any) -> None:
     """Window after window from the browser's camera device, with the labels of the embedded model."""
-    failures: list[str] = []
-    with opened_page(camera=panning_camera) as page:
-        page.on("pageerror", lambda error: failures.append(str(error)))
-        open_demo(page, demo)
-        page.click("button[role=tab]:has-text('The camera, live')")
-        page.wait_for_selector(".va-live-model option[value='camera_motion']", state="attached")
-        page.select_option(".va-live-model", "camera_motion")
-        page.click(".va-live-start")
-        page.wait_for_selector(".va-live-labels .va-label")
-        # The file begins again every few seconds, and such a window shows a cut; most show the pan.
-        page.wait_for_function(
-            "() => [...document.querySelectorAll('.va-live-log li')].filter("
-            "each => each.textContent.includes('pan left')).length >= 3",
-        )
-        lines = page.locator(".va-live-log li").all_inner_texts()
-        assert all(re.match(r"\d\d:\d\d:\d\d\.\d - \d\d:\d\d:\d\d\.\d", line) for line in lines)
-        assert re.fullmatch(r"\d+ windows with labels, \d+ skipped", page.inner_text(".va-live-count"))
-        assert page.locator(".va-live-answer .va-error").count() == 0
-        page.click(".va-live-start:has-text('Stop the camera')")
-        page.wait_for_selector(".va-live-start:has-text('Start the camera')")
-        assert page.evaluate("() => document.querySelector('.va-live-video').srcObject") is None
-        # The other tab is as it was.
-        page.click("button[role=tab]:has-text('A video')")
-        page.wait_for_selector("#va-classify")
-    assert failures == []
+    open_demo(page, demo)
+    page.click("button[role=tab]:has-text('The camera, live')")
+    page.wait_for_selector(".va-live-model option[value='camera_motion']", state="attached")
+    page.select_option(".va-live-model", "camera_motion")
+    page.click(".va-live-start")
+    page.wait_for_selector(".va-live-labels .va-label")
+    # The file begins again every few seconds, and such a window shows a cut; most show the pan.
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.va-live-log li')].filter("
+        "each => each.textContent.includes('pan left')).length >= 3",
+    )
+    lines = page.locator(".va-live-log li").all_inner_texts()
+    assert all(re.match(r"\d\d:\d\d:\d\d\.\d - \d\d:\d\d:\d\d\.\d", line) for line in lines)
+    assert re.fullmatch(r"\d+ windows with labels, \d+ skipped", page.inner_text(".va-live-count"))
+    assert page.locator(".va-live-answer .va-error").count() == 0
+    page.click(".va-live-start:has-text('Stop the camera')")
+    page.wait_for_selector(".va-live-start:has-text('Start the camera')")
+    assert page.evaluate("() => document.querySelector('.va-live-video').srcObject") is None
+    # The other tab is as it was.
+    page.click("button[role=tab]:has-text('A video')")
+    page.wait_for_selector("#va-classify")
 
 
 def test_the_timeline_fills_while_the_video_is_computed(demo: str, page: Any, clip: Path) -> None:
@@ -376,9 +379,9 @@ def test_a_server_that_is_gone_is_said_so(page: Any) -> None:
 
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_fits_its_width(demo: str, clip: Path, width: int, dark: bool) -> None:
+def test_fits_its_width(demo: str, browser: Any, clip: Path, width: int, dark: bool) -> None:
     """Nothing is wider than the window, and nothing that is shown lies over something else."""
-    with opened_page(width=width, height=900, dark=dark) as page:
+    with page_of(browser, width=width, dark=dark) as page:
         classify(page, demo, clip, model="three")
         assert page.evaluate("() => document.documentElement.scrollWidth") <= width
         boxes = [page.locator(each).bounding_box() for each in ("#va-video", "#va-classify", "#va-labels", "#va-model")]
@@ -433,11 +436,10 @@ def test_a_page_of_another_port_cannot_upload(server: TorchServe, page: Any, tmp
         assert list(tmp_path.glob("demo-uploads-*/**/*.mp4"))
 
 
-def test_uploads_are_gone_when_the_page_is_stopped(server: TorchServe, demo: str, clip: Path, tmp_path: Path) -> None:
+def test_uploads_are_gone_when_the_page_is_stopped(server: TorchServe, page: Any, clip: Path, tmp_path: Path) -> None:
     env = {"TMPDIR": str(tmp_path)}
     with running_demo(server, env=env) as url:
-        with opened_page() as page:
-            classify(page, url, clip, model="x3d_xs")
+        classify(page, url, clip, model="x3d_xs")
         assert list(tmp_path.glob("demo-uploads-*/**/*.mp4"))
     deadline = time.monotonic() + 10
     while list(tmp_path.glob("demo-uploads-*")):
