@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from camera_motion import motion, virtual_camera
-from camera_motion.loop import Phase
-from camera_motion.measure import Report, Reversals
+from camera_motion.loop import DEFAULT_PHASES, REFINEMENT_PHASES, Phase
+from camera_motion.measure import Measured
+from camera_motion.motion import ORDINARY, WIDE, Ranges
 from handlers.specs import get_spec
 
 _UNITS = {"zoom": "times", "roll": "degrees"}
@@ -35,30 +39,48 @@ class TrainingRecord:
     machine: str
     versions: str
     clips_per_size: dict[str, int]
+    refinement: Refinement | None = None
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> TrainingRecord:
+        refinement = content.get("refinement")
+        return cls(**{**content, "refinement": None if refinement is None else Refinement(**refinement)})
 
 
-def _travel(name: str, bounds: tuple[float, float], unit: str) -> str:
-    low, high = bounds
-    return f"| {name} | {low:.3g} to {high:.3g} {unit} |"
+@dataclass(frozen=True, slots=True)
+class Refinement:
+    """Runs that went on from trained weights, all together."""
+
+    minutes: float
+    clips_per_size: dict[str, int]
+
+    def then(self, minutes: float, clips_per_size: dict[str, int]) -> Refinement:
+        """With one more run."""
+        both = Counter(self.clips_per_size) + Counter(clips_per_size)
+        return Refinement(self.minutes + minutes, dict(both))
 
 
 def _speeds() -> str:
     """The ranges of the ten labels, from the constants that training uses."""
-    zoom = (math.exp(motion.ZOOM_TRAVEL[0]), math.exp(motion.ZOOM_TRAVEL[1]))
-    roll = (math.degrees(motion.ROLL_TRAVEL[0]), math.degrees(motion.ROLL_TRAVEL[1]))
+
+    def row(name: str, cell: Callable[[Ranges], str]) -> str:
+        return f"| {name} | {cell(WIDE)} | {cell(ORDINARY)} |"
+
+    def span(bounds: tuple[float, float], unit: Callable[[float], float] = float) -> str:
+        return f"{unit(bounds[0]):.3g} to {unit(bounds[1]):.3g}"
+
+    still = f"drift below {motion.STATIC_DRIFT:.1%}, jitter below {motion.STATIC_JITTER:.1%}"
     return "\n".join(
         (
-            f"| motion | within {motion.REFERENCE_SEC} s |",
-            "|---|---|",
-            f"| static | drift below {motion.STATIC_DRIFT:.1%} and jitter below {motion.STATIC_JITTER:.1%} (root mean "
-            "square) of the short side |",
-            _travel("pan, tilt", motion.PAN_TRAVEL, "of the picture's short side"),
-            _travel("zoom", zoom, "times"),
-            _travel("roll", roll, "degrees"),
-            _travel(
-                "shake", motion.SHAKE_STEP, "of the short side between picked frames (0.5 s apart), on average; "
-            ).removesuffix(" |")
-            + f"net displacement at most {motion.SHAKE_NET:.0%} of the distance covered |",
+            f"| within {motion.REFERENCE_SEC} s | all | ordinary moves |",
+            "|---|---|---|",
+            row("static, of the short side", lambda ranges: still),
+            row("pan and tilt, short sides", lambda ranges: span(ranges.pan)),
+            row("zoom, times", lambda ranges: span(ranges.zoom, math.exp)),
+            row("roll, degrees", lambda ranges: span(ranges.roll, math.degrees)),
+            row("shake, short sides between picked frames (0.5 s apart)", lambda ranges: span(ranges.shake_step)),
+            row("a shake's net displacement, of the distance", lambda ranges: f"at most {ranges.shake_net:.0%}"),
+            row("jitter on top of a move, of its travel", lambda ranges: f"at most {ranges.jitter:.0%}"),
         )
     )
 
@@ -72,16 +94,31 @@ def _bounds() -> str:
     return "\n".join(rows)
 
 
-def model_card(
-    record: TrainingRecord, phases: tuple[Phase, ...], reports: list[Report], reversals: Reversals, size_bytes: int
-) -> str:
+def _phases(phases: tuple[Phase, ...], clips_per_size: dict[str, int], run: str) -> list[str]:
+    """Rows of what a run saw."""
+    return [
+        f"| {run} | {phase.size} | {clips_per_size.get(str(phase.size), 0):,} | {phase.encoded_share:.0%} |"
+        for phase in phases
+    ]
+
+
+def _runs(record: TrainingRecord) -> str:
+    seen = _phases(DEFAULT_PHASES, record.clips_per_size, "first")
+    told = [f"Seed {record.seed}, {record.minutes:.0f} minutes on {record.machine}; {record.versions}."]
+    if record.refinement is not None:
+        seen += _phases(REFINEMENT_PHASES, record.refinement.clips_per_size, "refinement")
+        told.append(
+            "The refinement (`--start`) went on from those weights for "
+            f"{record.refinement.minutes:.0f} minutes, with all\n"
+            "speeds and encoders; the first run had ordinary moves, and H.264 alone."
+        )
+    return "\n".join(("| run | pixels | clips | of them encoded |", "|---|---|---|---|", *seen, "", *told))
+
+
+def model_card(record: TrainingRecord, measured: Measured, size_bytes: int) -> str:
     """The card as Markdown."""
     spec = get_spec("camera_motion")
     labels = "\n".join(f"| {index} | {label} | {_MEANING[label]} |" for index, label in enumerate(motion.LABELS))
-    seen = "\n".join(
-        f"| {phase.size} | {record.clips_per_size.get(str(phase.size), 0):,} | {phase.encoded_share:.0%} |"
-        for phase in phases
-    )
     return f"""# camera_motion
 
 Names the motion of the camera in a clip. X3D-XS ({spec.published.params_m} million parameters, the spec `x3d_xs` with a
@@ -116,37 +153,33 @@ A motion's other components (a pan that also tilts, zooms or rolls a little) sta
 
 Procedural scenes (1/f noise, occluding shapes, rooms, pages of text, landscapes) with up to three objects that move by
 themselves, seen through the moving camera; brightness, contrast, fades, vignettes, marks, softness, noise, motion blur,
-frame rate (10 to 60), size, aspect and H.264 quality vary. Part of the clips went through H.264 and the package's own
-resize and crop, the others were rendered at the model's size. AdamW, one cycle, cross-entropy on the label; beside it,
-in training alone, the camera's steps between frames are learnt from the last features, and the picture's local motion
-from the first three residual stages.
+frame rate (10 to 60), size, aspect, encoder and quality vary. Part of the clips went through an encoder (H.264, MPEG-4,
+H.265) and the package's own resize and crop, the others were rendered at the model's size. AdamW, one cycle,
+cross-entropy on the label; beside it, in training alone, the camera's steps between frames are learnt from the last
+features, and the picture's local motion from the first three residual stages.
 
-| pixels | clips | of them encoded |
-|---|---|---|
-{seen}
-
-Seed {record.seed}, {record.minutes:.0f} minutes on {record.machine}; {record.versions}.
+{_runs(record)}
 
 ## Accuracy
 
 All clips are encoded, decoded, and preprocessed as the server does it; one view. The fresh clips come from training's
 own generator and a seed that training never used. The others come from an independent one
-(`camera_motion/virtual_camera.py`), with paths, sampling, sizes, frame rates and encoders that training does not share:
-a virtual camera moves over still frames of real recordings, none of which was trained on. Their pictures are real, the
-motion is not, and nothing but the camera moves. Test cards and titles, which are drawn, are counted apart. Frames and
-windows without visible texture on both axes, and near-duplicate frames, are left out.
+(`camera_motion/virtual_camera.py`), with paths, sampling, sizes, frame rates and encoder settings that training does
+not share: a virtual camera moves over still frames of real recordings, none of which was trained on. Their pictures are
+real, the motion is not, and nothing but the camera moves. Test cards and titles, which are drawn, are counted apart.
+Frames and windows without visible texture on both axes, and near-duplicate frames, are left out.
 
-{chr(10).join(report.table() + chr(10) for report in reports)}
+{chr(10).join(report.table() + chr(10) for report in (*measured.fresh, *measured.real))}
 ### Per speed
 
-The independent clips are drawn from these speeds, the slowest and the fastest of which training did not have:
+The independent clips are drawn from these speeds:
 
 {_bounds()}
 
 For static the figure is the drift, for shake the root mean square displacement per axis.
 
-{chr(10).join(report.speed_table() + chr(10) for report in reports[1:])}
-{reversals}.
+{chr(10).join(report.speed_table() + chr(10) for report in measured.real)}
+{measured.reversals}.
 
 ## Limits
 

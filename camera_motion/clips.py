@@ -10,8 +10,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from camera_motion.motion import LABELS, REFERENCE_SEC, CameraPath, Floats, sample_path
-from camera_motion.render import Frames, Texture, encode_h264, render, sample_scene
+from camera_motion.motion import LABELS, ORDINARY, REFERENCE_SEC, WIDE, CameraPath, Floats, Ranges, sample_path
+from camera_motion.render import Frames, Texture, encode, render, sample_scene
 from camera_motion.scenes import make_texture
 from handlers.specs import ModelSpec, get_spec
 from handlers.video.transforms import FrameTransform, subsample_indices, with_alpha
@@ -24,6 +24,8 @@ PIXEL_BUDGET = 2_400_000
 
 TEXTURE_EVERY = 200
 """Examples per new texture, which costs as much as fifty small clips."""
+
+_X265 = "log-level=none:pools=none:frame-threads=1"  # one thread, as the other encoders
 
 _REVERSED = {
     "pan left": "pan right",
@@ -94,13 +96,19 @@ def picked_indices(fps: float, spec: ModelSpec, available: int | None = None) ->
 
 
 def direct_example(
-    rng: np.random.Generator, textures: list[Texture], label: int, spec: ModelSpec, *, difficulty: float = 1.0
+    rng: np.random.Generator,
+    textures: list[Texture],
+    label: int,
+    spec: ModelSpec,
+    *,
+    difficulty: float = 1.0,
+    wide: bool = False,
 ) -> Example:
     """Rendered at the model's size, without a codec: cheap, for most of training.
 
     Below difficulty 1 the motions are slow, and fewer things distract from them.
     """
-    path = sample_path(LABELS[label], rng, strength=float(rng.uniform(0, 0.4 + 0.6 * difficulty)))
+    path = sample_path(LABELS[label], rng, strength=float(rng.uniform(0, 0.4 + 0.6 * difficulty)), ranges=_ranges(wide))
     scene = sample_scene(rng, textures, max_objects=round(3 * difficulty))
     fps = float(rng.choice([10, 12, 15, 24, 25, 30, 50, 60]))
     times_sec = picked_indices(fps, spec) / fps
@@ -121,9 +129,11 @@ class Recording:
     path: CameraPath
 
 
-def _record(rng: np.random.Generator, textures: list[Texture], label: int) -> tuple[Frames, int, CameraPath]:
+def _record(
+    rng: np.random.Generator, textures: list[Texture], label: int, wide: bool
+) -> tuple[Frames, int, CameraPath]:
     """All frames of a clip as a camera would take it, its frames per second, its path; size, shape and rate vary."""
-    path = sample_path(LABELS[label], rng)
+    path = sample_path(LABELS[label], rng, ranges=_ranges(wide))
     scene = sample_scene(rng, textures)
     fps = int(rng.choice([10, 12, 15, 24, 25, 30, 30, 50, 60]))
     count = int(np.ceil(REFERENCE_SEC * fps))
@@ -160,16 +170,37 @@ def preprocess(frames: Frames, fps: float, spec: ModelSpec) -> NDArray[np.float3
     return tensor
 
 
-def encoded_video(rng: np.random.Generator, textures: list[Texture], label: int) -> Recording:
-    """A degraded clip of random size, shape, rate and quality."""
-    frames, fps, path = _record(rng, textures, label)
-    preset = str(rng.choice(["ultrafast", "superfast", "veryfast"]))
-    return Recording(encode_h264(frames, fps=fps, crf=int(rng.integers(18, 37)), preset=preset), path)
+def encoded_video(rng: np.random.Generator, textures: list[Texture], label: int, *, wide: bool = False) -> Recording:
+    """A degraded clip of random size, shape, rate and quality. Where it is `wide`: any speed, any of three encoders."""
+    frames, fps, path = _record(rng, textures, label, wide)
+    return Recording(encode(frames, *(_encoder(rng) if wide else _h264(rng)), fps=fps), path)
 
 
-def encoded_example(rng: np.random.Generator, textures: list[Texture], label: int, spec: ModelSpec) -> Example:
-    """Through H.264 and the package's own resize and crop."""
-    recording = encoded_video(rng, textures, label)
+def _encoder(rng: np.random.Generator) -> tuple[str, dict[str, str]]:
+    """FFmpeg's encoder and its options: H.264 more often than not, else MPEG-4 or H.265."""
+    kind = rng.uniform()
+    if kind < 0.2:
+        quality = str(int(rng.integers(3, 13)))
+        return "mpeg4", {"qmin": quality, "qmax": quality}
+    if kind < 0.3:
+        return "libx265", {"preset": "ultrafast", "crf": str(int(rng.integers(20, 34))), "x265-params": _X265}
+    return _h264(rng, "ultrafast", "superfast", "veryfast", "faster")
+
+
+def _h264(rng: np.random.Generator, *presets: str) -> tuple[str, dict[str, str]]:
+    preset = str(rng.choice(presets or ("ultrafast", "superfast", "veryfast")))
+    return "libx264", {"preset": preset, "crf": str(int(rng.integers(18, 37)))}
+
+
+def _ranges(wide: bool) -> Ranges:
+    return WIDE if wide else ORDINARY
+
+
+def encoded_example(
+    rng: np.random.Generator, textures: list[Texture], label: int, spec: ModelSpec, *, wide: bool = False
+) -> Example:
+    """Through an encoder and the package's own resize and crop."""
+    recording = encoded_video(rng, textures, label, wide=wide)
     frames, fps = decode(recording.video)
     tensor = preprocess(frames, fps, spec) * spec.std[0] + spec.mean[0]
     picked = np.clip(tensor.transpose(1, 2, 3, 0) * 255 + 0.5, 0, 255).astype(np.uint8)
@@ -241,14 +272,18 @@ class ExampleSource:
         textures: int,
         ease_in: int = 0,
         made: int = 0,
+        wide: bool = False,
     ) -> None:
-        """The first `ease_in` examples are easy, from half of them on ever less; `made` of them were made before."""
+        """The first `ease_in` examples are easy, from half of them on ever less; `made` of them were made before.
+
+        `wide`: see `encoded_video`.
+        """
         self._rng = np.random.default_rng(seed)
         self._spec = spec
         self._encoded_share, self._encode_every, self._ease_in = encoded_share, encode_every, ease_in
         self._textures = [Texture(make_texture(self._rng)) for _ in range(textures)]
         self._encoded: list[Example] = []
-        self._made = made
+        self._made, self._wide = made, wide
 
     def next(self) -> Example:
         """A fresh rendered clip or one of the encoded ones, in a random symmetry."""
@@ -257,13 +292,14 @@ class ExampleSource:
         if self._made % TEXTURE_EVERY == 0:
             self._remember(self._textures, Texture(make_texture(rng)), 240)
         if self._encoded_share and (not self._encoded or self._made % self._encode_every == 0):
-            fresh = encoded_example(rng, self._textures, int(rng.integers(len(LABELS))), self._spec)
+            fresh = encoded_example(rng, self._textures, int(rng.integers(len(LABELS))), self._spec, wide=self._wide)
             self._remember(self._encoded, fresh, 400)
         difficulty = min(1.0, max(0.0, 2 * self._made / self._ease_in - 1)) if self._ease_in else 1.0
         if rng.uniform() < self._encoded_share * difficulty:
             return symmetric(rng, self._encoded[int(rng.integers(len(self._encoded)))])
         label = int(rng.integers(len(LABELS)))
-        return symmetric(rng, direct_example(rng, self._textures, label, self._spec, difficulty=difficulty))
+        made = direct_example(rng, self._textures, label, self._spec, difficulty=difficulty, wide=self._wide)
+        return symmetric(rng, made)
 
     def _remember(self, kept: list[T], item: T, limit: int) -> None:
         if len(kept) < limit:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import tqdm
@@ -45,6 +46,8 @@ class Phase:
     encode_every: int
     ease_in: int = 0
     """Clips per process over which the first ones grow from easy to what is wanted."""
+    wide: bool = False
+    """Every speed that can be seen, and several encoders, instead of ordinary moves and H.264."""
 
 
 # A batch that 16 does not divide takes twice the time: oneDNN's fast kernels work on blocks of 16 clips.
@@ -54,6 +57,13 @@ DEFAULT_PHASES = (
     Phase(size=128, clips=4_800, batch=16, encoded_share=0.25, encode_every=60),
     Phase(size=182, clips=3_200, batch=16, encoded_share=0.4, encode_every=20),
 )
+REFINEMENT_PHASES = (
+    Phase(size=128, clips=6_400, batch=16, encoded_share=0.3, encode_every=40, wide=True),
+    Phase(size=182, clips=6_400, batch=16, encoded_share=0.5, encode_every=16, wide=True),
+)
+"""For weights that were trained before."""
+REFINEMENT_RATE = 0.4
+"""Of the learning rate, in a refinement."""
 SMOKE_PHASES = (
     Phase(size=32, clips=16, batch=8, encoded_share=0.2, encode_every=8),
     Phase(size=182, clips=4, batch=2, encoded_share=0.5, encode_every=2),
@@ -74,6 +84,10 @@ class Settings:
     result: Path | None = None
     checkpoint: Path | None = None
     resume: Path | None = None
+    start: Path | None = None
+    """Served weights to go on from, instead of new ones."""
+    rate: float = 1.0
+    """Part of the learning rate that is used."""
 
 
 Item = tuple[torch.Tensor, int, torch.Tensor]
@@ -97,6 +111,7 @@ class _Stream(IterableDataset[Item]):
             textures=self._textures,
             ease_in=phase.ease_in,
             made=self._made,
+            wide=phase.wide,
         )
         while True:
             example = source.next()
@@ -129,6 +144,17 @@ def pool_globally(model: nn.Module, fixed_pool: nn.Module | None) -> nn.Module:
     previous = model.get_submodule(f"{HEAD}.pool.pool")
     model.get_submodule(f"{HEAD}.pool").pool = nn.AdaptiveAvgPool3d(1) if fixed_pool is None else fixed_pool
     return previous
+
+
+def load_served_state(model: nn.Module, served: dict[str, torch.Tensor]) -> None:
+    """The reverse of `served_state`: the outputs that only training needs stay as they are."""
+    state = dict(model.state_dict())
+    for key, tensor in served.items():
+        if key.startswith(f"{HEAD}.proj."):
+            state[key][: len(LABELS)] = tensor.to(state[key])
+        else:
+            state[key] = tensor.to(state[key])
+    model.load_state_dict(state)
 
 
 def served_state(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -186,8 +212,11 @@ def train(settings: Settings) -> None:
 class _Learner:
     """The model, what teaches it, and the optimizer of both."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.model = new_model().to(device).to(memory_format=torch.channels_last_3d)
+    def __init__(self, device: torch.device, start: Path | None = None) -> None:
+        model = new_model()
+        if start is not None:
+            load_served_state(model, load_file(start))
+        self.model = model.to(device).to(memory_format=torch.channels_last_3d)
         self.heads = FlowHeads(self.model, get_spec("x3d_xs").num_frames).to(device)
         if device.type == "cpu":
             speed_up(self.model)
@@ -227,7 +256,7 @@ class _Learner:
 
 def _train(settings: Settings, team: Team) -> None:
     torch.manual_seed(settings.seed)
-    learner, clock = _Learner(settings.device), _Clock(settings)
+    learner, clock = _Learner(settings.device, settings.start), _Clock(settings)
     state = _resume(settings, learner, clock)
     model = learner.model
     fixed_pool = pool_globally(model, None)
@@ -290,7 +319,7 @@ def _run_phase(learner: _Learner, clock: _Clock, settings: Settings, team: Team,
             progress = team.agree(clock.progress(index, clips))
             if progress >= clock.end_of(index) - 1e-9:
                 break
-            loss, correct = learner.step(batch, learning_rate(progress), team)
+            loss, correct = learner.step(batch, settings.rate * learning_rate(progress), team)
             clips += phase.batch * team.size
             state.seen[phase.size] = clips
             recent.add(loss, correct)

@@ -123,6 +123,7 @@ class FreshClips(Dataset[list[LabelledClip]]):
 
     per_class: int
     seed: int
+    wide: bool
 
     def __len__(self) -> int:
         return self.per_class
@@ -136,7 +137,7 @@ class FreshClips(Dataset[list[LabelledClip]]):
         clips = []
         for label_id in rng.permutation(len(LABELS)):
             textures.append(Texture(make_texture(rng)))
-            clips.append((encoded_video(rng, textures, int(label_id)).video, int(label_id), 0))
+            clips.append((encoded_video(rng, textures, int(label_id), wide=self.wide).video, int(label_id), 0))
         return clips
 
 
@@ -162,3 +163,16 @@ def reversals(score: Scorer, *, seeds: range) -> Reversals:
     forward = tuple(float(score(make_clip("pan left", seed=seed))[left]) for seed in seeds)
     backward = tuple(float(score(make_clip("pan left", seed=seed, reverse=True))[right]) for seed in seeds)
     return Reversals(forward, backward)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """All that a model's card says of its accuracy. `real` may be empty; the others' speeds are not told apart."""
+
+    fresh: list[Report]
+    real: list[Report]
+    reversals: Reversals
+
+    def tables(self) -> list[str]:
+        """Accuracy per label of everything, then per speed."""
+        return [each.table() for each in (*self.fresh, *self.real)] + [each.speed_table() for each in self.real]

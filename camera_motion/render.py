@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from camera_motion.motion import CameraPath, Floats
@@ -193,16 +194,22 @@ def _object(rng: np.random.Generator, textures: list[Texture], among: int) -> Mo
 
 def encode_h264(frames: Frames, *, fps: int, crf: int = 23, preset: str = "veryfast") -> bytes:
     """An mp4 file; frames (T, H, W, 3) uint8 RGB with even sides."""
+    return encode(frames, "libx264", {"crf": str(crf), "preset": preset}, fps=fps)
+
+
+def encode(frames: Frames, codec: str, options: dict[str, str], *, fps: int) -> bytes:
+    """An mp4 file by FFmpeg's encoder of that name; frames (T, H, W, 3) uint8 RGB with even sides."""
     height, width = frames.shape[1:3]
     if height % 2 or width % 2:
-        raise ValueError(f"H.264 with 4:2:0 colour needs even sides, got {width}x{height}")
+        raise ValueError(f"4:2:0 colour needs even sides, got {width}x{height}")
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=fps)
+        stream = container.add_stream(codec, rate=fps)
+        assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.time_base = Fraction(1, fps)
         stream.thread_count = 1
-        stream.options = {"crf": str(crf), "preset": preset}
+        stream.options = dict(options)
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))

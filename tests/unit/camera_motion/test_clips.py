@@ -23,7 +23,7 @@ from camera_motion.clips import (
     sized_spec,
     symmetric,
 )
-from camera_motion.motion import REFERENCE_SEC, SHAKE_NET, STATIC_DRIFT, sample_path
+from camera_motion.motion import ORDINARY, REFERENCE_SEC, STATIC_DRIFT, WIDE, Ranges, sample_path
 from camera_motion.render import Scene, Texture, encode_h264, render
 from camera_motion.sample_clips import LABELS, make_clip, make_frames
 from camera_motion.scenes import SIZE, make_texture
@@ -87,22 +87,25 @@ def test_content_moves_against_the_camera(label: str, seed: int) -> None:
     assert across < 0.6 * along
 
 
+@pytest.mark.parametrize("ranges", [ORDINARY, WIDE], ids=["ordinary", "wide"])
 @pytest.mark.parametrize("seed", range(20))
-def test_static_stays_and_shake_returns(seed: int) -> None:
+def test_static_stays_and_shake_returns(seed: int, ranges: Ranges) -> None:
     times_sec = np.array([0.0, 0.5, 1.033, 1.567])
     static = sample_path("static", np.random.default_rng(seed)).poses(times_sec)[:, :2]
     assert np.abs(static - static[0]).max() < 3 * STATIC_DRIFT
-    shake = np.diff(sample_path("shake", np.random.default_rng(seed)).poses(times_sec)[:, :2], axis=0)
+    shake = np.diff(sample_path("shake", np.random.default_rng(seed), ranges=ranges).poses(times_sec)[:, :2], axis=0)
     covered = np.hypot(*shake.T).sum()
     assert covered / 3 > 2 * STATIC_DRIFT
-    assert np.hypot(*shake.sum(axis=0)) <= (SHAKE_NET + 0.15) * covered
+    assert np.hypot(*shake.sum(axis=0)) <= (ranges.shake_net + 0.15) * covered
 
 
-def test_speed_grows_with_strength() -> None:
+@pytest.mark.parametrize("ranges", [ORDINARY, WIDE], ids=["ordinary", "wide"])
+def test_speed_grows_with_strength_through_the_range(ranges: Ranges) -> None:
     travels = [
-        abs(sample_path("pan right", np.random.default_rng(0), strength=strength).travel[0])
+        abs(sample_path("pan right", np.random.default_rng(0), strength=strength, ranges=ranges).travel[0])
         for strength in (0.0, 0.5, 1.0)
     ]
+    assert (travels[0], travels[2]) == pytest.approx(ranges.pan)
     assert travels[0] < travels[1] < travels[2]
 
 
@@ -210,3 +213,21 @@ def test_encoded_clips_vary_in_size_and_rate() -> None:
             stream = container.streams.video[0]
             shapes.add((stream.width, stream.height, stream.average_rate))
     assert len(shapes) >= 3
+
+
+def test_only_wide_clips_have_several_encoders() -> None:
+    rng = np.random.default_rng(0)
+    textures = [Texture(make_texture(rng)) for _ in range(2)]
+
+    def codecs(wide: bool, count: int) -> set[str]:
+        found = set()
+        for label in range(count):
+            with av.open(
+                io.BytesIO(encoded_video(rng, textures, label % len(LABELS), wide=wide).video), "r"
+            ) as container:
+                found.add(container.streams.video[0].codec_context.name)
+                assert sum(1 for _ in container.decode(video=0)) > 1
+        return found
+
+    assert codecs(False, 3) == {"h264"}
+    assert codecs(True, 12) == {"h264", "hevc", "mpeg4"}
