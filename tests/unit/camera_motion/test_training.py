@@ -92,8 +92,15 @@ def test_evaluate_only_leaves_the_weights_alone_and_prints_the_cards_table(
     printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert all(any(line.startswith(f"| {label} |") for line in printed) for label in LABELS)
     card = (smoke / "camera_motion.md").read_text()
-    assert len(printed) == 12
+    assert len(printed) == 2 * 12
     assert all(line in card for line in printed)
+
+
+def test_a_folder_without_videos_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no video")
+    with pytest.raises(SystemExit, match=f"no video with a usable frame lies directly in {tmp_path}"):
+        main(["--smoke", "--output", str(tmp_path / "out"), "--real-frames", str(tmp_path)])
+    assert not (tmp_path / "out").exists()
 
 
 def test_report_counts() -> None:
