@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -344,23 +345,27 @@ def test_no_core_is_dumped_and_memory_has_a_ceiling(start: Callable[..., Process
 
 
 @pytest.fixture(scope="module")
-def evil_service() -> Iterator[ProcessDecodeService]:
-    """Two processes that turn against the server for payloads made by `evil_payload`.
+def evil_services() -> Iterator[dict[bool, ProcessDecodeService]]:
+    """Two processes each that turn against the server for payloads made by `evil_payload`; True: for acts that hang.
 
     Without the sandbox, which would keep much of that from the server: this side must not depend on it.
     """
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
         patch.setattr(launch, "_CODE", launch._CODE.replace("handlers.decode.worker", evil_process.__name__))
-        # Long enough for honest jobs on a machine that stalls for a moment; the acts that hang take as long.
-        service = ProcessDecodeService(SPEC, Limits(decode_timeout_sec=8.0), processes=2, sandbox="none")
-        yield service
-        service.close()
+        services = {}
+        # Honest jobs take long on a machine that stalls for a moment. Acts that hang take as long as is allowed.
+        for hangs, decode_timeout_sec in ((True, 8.0), (False, 60.0)):
+            limits = Limits(decode_timeout_sec=decode_timeout_sec)
+            services[hangs] = ProcessDecodeService(SPEC, limits, processes=2, sandbox="none")
+            stack.callback(services[hangs].close)
+        yield services
 
 
 @pytest.mark.parametrize("act", evil_process.ACTS)
 def test_a_process_that_turns_against_the_server_costs_only_its_job(
-    evil_service: ProcessDecodeService, h264_video: bytes, act: str
+    evil_services: dict[bool, ProcessDecodeService], h264_video: bytes, act: str
 ) -> None:
+    evil_service = evil_services["DecodeTimeout" in evil_process.ACTS[act]]
     expected = decode(evil_service, h264_video, MANY)
     evil = evil_service.submit(evil_process.evil_payload(act), MANY)
     other = evil_service.submit(h264_video, MANY)
@@ -371,10 +376,10 @@ def test_a_process_that_turns_against_the_server_costs_only_its_job(
 
 
 def test_what_a_process_prints_goes_nowhere(
-    evil_service: ProcessDecodeService, capfd: pytest.CaptureFixture[str]
+    evil_services: dict[bool, ProcessDecodeService], capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The server reads metrics from its workers' output."""
-    assert decode(evil_service, evil_process.evil_payload("print")).type == "ok"
+    assert decode(evil_services[False], evil_process.evil_payload("print")).type == "ok"
     assert capfd.readouterr() == ("", "")
 
 
