@@ -25,6 +25,7 @@ PIXEL_BUDGET = 2_400_000
 TEXTURE_EVERY = 200
 """Examples per new texture, which costs as much as fifty small clips."""
 
+_PRESETS = ("ultrafast", "superfast", "veryfast")
 _X265 = "log-level=none:pools=none:frame-threads=1"  # one thread, as the other encoders
 
 _REVERSED = {
@@ -173,7 +174,7 @@ def preprocess(frames: Frames, fps: float, spec: ModelSpec) -> NDArray[np.float3
 def encoded_video(rng: np.random.Generator, textures: list[Texture], label: int, *, wide: bool = False) -> Recording:
     """A degraded clip of random size, shape, rate and quality. Where it is `wide`: any speed, any of three encoders."""
     frames, fps, path = _record(rng, textures, label, wide)
-    return Recording(encode(frames, *(_encoder(rng) if wide else _h264(rng)), fps=fps), path)
+    return Recording(encode(frames, *(_encoder(rng) if wide else _h264(rng, _PRESETS)), fps=fps), path)
 
 
 def _encoder(rng: np.random.Generator) -> tuple[str, dict[str, str]]:
@@ -184,11 +185,11 @@ def _encoder(rng: np.random.Generator) -> tuple[str, dict[str, str]]:
         return "mpeg4", {"qmin": quality, "qmax": quality}
     if kind < 0.3:
         return "libx265", {"preset": "ultrafast", "crf": str(int(rng.integers(20, 34))), "x265-params": _X265}
-    return _h264(rng, "ultrafast", "superfast", "veryfast", "faster")
+    return _h264(rng, (*_PRESETS, "faster"))
 
 
-def _h264(rng: np.random.Generator, *presets: str) -> tuple[str, dict[str, str]]:
-    preset = str(rng.choice(presets or ("ultrafast", "superfast", "veryfast")))
+def _h264(rng: np.random.Generator, presets: tuple[str, ...]) -> tuple[str, dict[str, str]]:
+    preset = str(rng.choice(presets))
     return "libx264", {"preset": preset, "crf": str(int(rng.integers(18, 37)))}
 
 
@@ -298,8 +299,8 @@ class ExampleSource:
         if rng.uniform() < self._encoded_share * difficulty:
             return symmetric(rng, self._encoded[int(rng.integers(len(self._encoded)))])
         label = int(rng.integers(len(LABELS)))
-        made = direct_example(rng, self._textures, label, self._spec, difficulty=difficulty, wide=self._wide)
-        return symmetric(rng, made)
+        rendered = direct_example(rng, self._textures, label, self._spec, difficulty=difficulty, wide=self._wide)
+        return symmetric(rng, rendered)
 
     def _remember(self, kept: list[T], item: T, limit: int) -> None:
         if len(kept) < limit:
