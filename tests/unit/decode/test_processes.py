@@ -344,29 +344,49 @@ def test_no_core_is_dumped_and_memory_has_a_ceiling(start: Callable[..., Process
     assert data < ceiling <= data + 110 * 2**20
 
 
+HANGING = [act for act, types in evil_process.ACTS.items() if "DecodeTimeout" in types]
+
+
 @pytest.fixture(scope="module")
-def evil_services() -> Iterator[dict[bool, ProcessDecodeService]]:
-    """Two processes each that turn against the server for payloads made by `evil_payload`; True: for acts that hang.
+def evil_code() -> Iterator[None]:
+    """Processes of services that are made now turn against the server for payloads made by `evil_payload`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "_CODE", launch._CODE.replace("handlers.decode.worker", evil_process.__name__))
+        yield
+
+
+@pytest.fixture(scope="module")
+def make_evil(evil_code: None) -> Iterator[Callable[..., ProcessDecodeService]]:
+    """`make_evil(processes, decode_timeout_sec)`: a service of such processes, closed at the end.
 
     Without the sandbox, which would keep much of that from the server: this side must not depend on it.
     """
-    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
-        patch.setattr(launch, "_CODE", launch._CODE.replace("handlers.decode.worker", evil_process.__name__))
-        services = {}
-        # Honest jobs take long on a machine that stalls for a moment. Acts that hang take as long as is allowed.
-        for hangs, decode_timeout_sec in ((True, 8.0), (False, 60.0)):
+    with contextlib.ExitStack() as stack:
+
+        def made(processes: int, decode_timeout_sec: float) -> ProcessDecodeService:
             limits = Limits(decode_timeout_sec=decode_timeout_sec)
-            services[hangs] = ProcessDecodeService(SPEC, limits, processes=2, sandbox="none")
-            stack.callback(services[hangs].close)
-        yield services
+            service = ProcessDecodeService(SPEC, limits, processes=processes, sandbox="none")
+            stack.callback(service.close)
+            return service
+
+        yield made
 
 
-@pytest.mark.parametrize("act", evil_process.ACTS)
+@pytest.fixture(scope="module")
+def evil_service(make_evil: Callable[..., ProcessDecodeService]) -> ProcessDecodeService:
+    return make_evil(2, 60.0)  # honest jobs take long on a machine that stalls for a moment
+
+
+@pytest.fixture(scope="module")
+def expected(evil_service: ProcessDecodeService, h264_video: bytes) -> Outcome:
+    """What `MANY` windows of the honest video are."""
+    return decode(evil_service, h264_video, MANY)
+
+
+@pytest.mark.parametrize("act", [act for act in evil_process.ACTS if act not in HANGING])
 def test_a_process_that_turns_against_the_server_costs_only_its_job(
-    evil_services: dict[bool, ProcessDecodeService], h264_video: bytes, act: str
+    evil_service: ProcessDecodeService, h264_video: bytes, expected: Outcome, act: str
 ) -> None:
-    evil_service = evil_services["DecodeTimeout" in evil_process.ACTS[act]]
-    expected = decode(evil_service, h264_video, MANY)
     evil = evil_service.submit(evil_process.evil_payload(act), MANY)
     other = evil_service.submit(h264_video, MANY)
     first, second = finish(evil_service, [evil, other], time.monotonic())
@@ -375,11 +395,26 @@ def test_a_process_that_turns_against_the_server_costs_only_its_job(
         assert_equal(outcome, expected)
 
 
+def test_processes_that_hang_cost_only_their_jobs(
+    make_evil: Callable[..., ProcessDecodeService], h264_video: bytes, expected: Outcome
+) -> None:
+    """All at once, for each takes as long as is allowed."""
+    processes = len(HANGING) + 1
+    service = make_evil(processes, 8.0)
+    hung = [service.submit(evil_process.evil_payload(act), MANY) for act in HANGING]
+    honest = [service.submit(h264_video, MANY) for _ in range(3)]
+    outcomes = finish(service, [*hung, *honest], time.monotonic())
+    for act, outcome in zip(HANGING, outcomes, strict=False):
+        assert outcome.type in evil_process.ACTS[act], (act, outcome.error)
+    for outcome in (*outcomes[len(HANGING) :], *decode_all(service, [h264_video] * processes, MANY)):
+        assert_equal(outcome, expected)
+
+
 def test_what_a_process_prints_goes_nowhere(
-    evil_services: dict[bool, ProcessDecodeService], capfd: pytest.CaptureFixture[str]
+    evil_service: ProcessDecodeService, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The server reads metrics from its workers' output."""
-    assert decode(evil_services[False], evil_process.evil_payload("print")).type == "ok"
+    assert decode(evil_service, evil_process.evil_payload("print")).type == "ok"
     assert capfd.readouterr() == ("", "")
 
 

@@ -31,7 +31,8 @@ if os.fork():
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         open("asked", "w").close()
-        time.sleep(float(self.path[1:]))
+        while self.path == "/held" and not os.path.exists("released"):
+            time.sleep(0.02)
         self.send_response(200)
         self.end_headers()
         self.wfile.write(b"answered")
@@ -77,9 +78,11 @@ def supervised(folder: Path, port: int, drain_sec: float, *command: str) -> Iter
         process.communicate()
 
 
-def ask(port: int, seconds: float, answers: list[bytes]) -> threading.Thread:
+def ask(port: int, path: str, answers: list[bytes]) -> threading.Thread:
+    """`/held` is answered once there is a file `released`, any other path at once."""
+
     def run() -> None:
-        with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/{seconds}", timeout=60) as answer:
+        with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
             answers.append(answer.read())
 
     thread = threading.Thread(target=run)
@@ -92,13 +95,16 @@ def test_a_request_under_way_is_answered_before_the_server_stops(tmp_path: Path)
     answers: list[bytes] = []
     with supervised(tmp_path, port, 60, sys.executable, "-c", SERVER, str(port)) as process:
         wait_for(lambda: listens(port))
-        thread = ask(port, 1.5, answers)
+        thread = ask(port, "/held", answers)
         wait_for((tmp_path / "asked").exists)
         process.send_signal(signal.SIGTERM)
-        late = ask(port, 0, answers)  # requests that come while it drains are served, too
+        assert process.stderr is not None
+        assert "stopping: 1 connections" in process.stderr.readline()
+        ask(port, "/", answers).join()  # requests that come while it drains are served, too
+        assert answers == [b"answered"]
+        (tmp_path / "released").touch()
         _, said = process.communicate(timeout=60)
         thread.join()
-        late.join()
         assert answers == [b"answered"] * 2
         assert process.returncode == 0
         assert "stopping TorchServe with 0 connections" in said
@@ -110,7 +116,7 @@ def test_a_request_that_takes_longer_than_the_drain_is_cut_off(tmp_path: Path) -
     answers: list[bytes] = []
     with supervised(tmp_path, port, 0.5, sys.executable, "-c", SERVER, str(port)) as process:
         wait_for(lambda: listens(port))
-        thread = ask(port, 3600, answers)
+        thread = ask(port, "/held", answers)
         wait_for((tmp_path / "asked").exists)
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=60)
