@@ -214,7 +214,7 @@ def build(settings: PageSettings) -> gr.Blocks:
                 timeline = gr.HTML(elem_id="va-timeline", js_on_load=_SCRIPT.read_text(encoding="utf-8"))
                 with gr.Row():
                     button = gr.Button("Classify", variant="primary", elem_id="va-classify", scale=3)
-                    why = gr.Button("Where it looked", elem_id="va-explain", min_width=140)
+                    why = gr.Button("Where it looked", elem_id="va-explain", min_width=180)
                     sample = gr.Button("Sample clip", elem_id="va-sample", min_width=140)
                 heat = heat_box()
             with gr.Column(elem_id="va-ask"):

@@ -20,7 +20,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.utils.data import Subset
 
@@ -126,6 +126,17 @@ def stills_of(options: argparse.Namespace) -> list[Still]:
     return stills
 
 
+def record_of(start: Path | None) -> TrainingRecord | None:
+    """The record of the weights to refine, read before the training too."""
+    if start is None:
+        return None
+    try:
+        return read_record(start)
+    except (OSError, SafetensorError, TypeError, KeyError) as error:
+        reason = "there is no such file" if not start.is_file() else "this command has not written it"
+        raise SystemExit(f"train_camera_motion: {start} cannot be refined: {reason}") from error
+
+
 def evaluate(weights: Path, stills: list[Still], options: argparse.Namespace) -> Measured:
     """Print accuracy per class on fresh clips and, where there are stills, per class and speed over these."""
     model = load_model(get_spec(NAME), weights, num_classes=len(LABELS), head="pytorchvideo").float()
@@ -150,13 +161,12 @@ def evaluate(weights: Path, stills: list[Still], options: argparse.Namespace) ->
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse_arguments(arguments)
-    stills = stills_of(options)
+    stills, refined = stills_of(options), record_of(options.start)
     options.output.mkdir(parents=True, exist_ok=True)
     weights = options.output / f"{NAME}.safetensors"
     with tempfile.TemporaryDirectory(prefix="train-") as folder:
         settings = settings_of(options, Path(folder) / "result.pt")
         if not options.evaluate_only:
-            refined = None if options.start is None else read_record(options.start)
             train(settings)
             write_weights(Path(folder) / "result.pt", weights, options.seed, refined=refined)
             (options.output / f"{NAME}.labels.txt").write_text("\n".join(LABELS) + "\n", encoding="utf-8")

@@ -1,6 +1,6 @@
 """Evaluation on videos whose label is known for certain: clips rendered with a chosen camera motion.
 
-Twenty clips, with `--all` also 500, or EVALUATE_CLIPS; rendering a clip takes about a second of one core.
+Ten clips, with `--all` also 20 and 500, or EVALUATE_CLIPS; rendering a clip takes about a second of one core.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from serving.server import TorchServe
 from tests.support.bulk import run
 
 FEW = 20
+FEWEST = 10
 MANY = int(os.environ.get("EVALUATE_CLIPS", "500"))
 _PATIENCE_SEC = 1500  # for rendering, evaluating and asking the server: eight minutes of two cores
 
 
-@pytest.fixture(scope="module", params=[FEW])
+@pytest.fixture(scope="module", params=[FEWEST])
 def clips(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of that many clips and their list, val.csv, by name."""
     count: int = request.param
@@ -85,8 +86,8 @@ def test_accuracy_is_the_servers(
 
 def test_ten_by_three_views(camera_motion_archive: Path, clips: Path, tmp_path: Path) -> None:
     out = tmp_path / "r.json"
-    options = ("--views", "10x3", "--limit", "10", "--average-clips", "none", "--no-plots")
+    options = ("--views", "10x3", "--average-clips", "none", "--no-plots")
     annotations = clips / "val.csv"
     run("evaluate", camera_motion_archive, "--annotations", annotations, "--videos", clips, "--out", out, *options)
     result = json.loads(out.read_text())
-    assert result["counts"] == {"annotated": 10, "scored": 10, "missing": 0, "broken": 0, "samples": 300}
+    assert result["counts"] == {"annotated": FEWEST, "scored": FEWEST, "missing": 0, "broken": 0, "samples": 30 * FEWEST}

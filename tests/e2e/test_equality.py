@@ -122,7 +122,7 @@ def compare(
     ("name", "every"),
     [
         ("x3d_xs", 5),
-        ("x3d_s", 15),
+        ("x3d_s", 30),
         pytest.param("x3d_s", 5, marks=pytest.mark.slow),
         *(pytest.param(name, 40, marks=pytest.mark.slow) for name in LARGE),
     ],

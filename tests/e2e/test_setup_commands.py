@@ -49,13 +49,11 @@ def test_quickstart_answers_then_reuses_what_is_there_then_stops_all(checkout: C
     assert len(answer) == 5
     assert list(answer.values()) == sorted(answer.values(), reverse=True)
 
-    began = time.monotonic()
     second = checkout.run("./scripts/quickstart", "--offline")
     assert second.returncode == 0, second.stdout + second.stderr
     assert json_answer(second.stdout) == answer
     assert "Packaging" not in second.stdout
     assert "Starting" not in second.stdout
-    assert time.monotonic() - began < 60
 
     curl = re.search(r"^  (curl .*)$", second.stdout, re.MULTILINE)
     assert curl is not None

@@ -1,7 +1,8 @@
 """The whole suite in two processes side by side; tests/conftest.py calls these from pytest's and pytest-xdist's hooks.
 
-Half of the suite waits for other programs or uses one core. The tests of a file stay together and in order, and so do
-all files that share the session's server: they share its models too.
+Half of the suite waits for other programs or uses one core. The tests of a file stay together and in order. So do all
+files that share the session's server, whose models they share too, and those that open archives: each archive is
+packaged once per process, which takes ten seconds.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ WORKERS = 2
 """With more of them, tests with deadlines of a second or two would fail on a busy machine."""
 
 SHARED_SERVER = "the shared server"
+ARCHIVES = "packaged archives"
 
 # They run commands, or servers of their own, in a folder of their own. The longest is first.
 _APART = (
@@ -63,8 +65,10 @@ def stop_orphans(config: pytest.Config) -> None:
 
 
 def group(nodeid: str) -> str:
-    """What runs in one process, in order: a file, or everything that shares a server."""
+    """What runs in one process, in order: a file, or everything that shares a server or archives."""
     file = nodeid.partition("::")[0]
+    if file.startswith("tests/archive/"):
+        return ARCHIVES
     if file.startswith("tests/e2e/") and file not in _APART:
         return SHARED_SERVER
     return file
@@ -72,7 +76,7 @@ def group(nodeid: str) -> str:
 
 def in_order(items: list[pytest.Item]) -> None:
     """The longest groups first, so that both processes end at about the same time."""
-    places = {SHARED_SERVER: -1, **{file: place for place, file in enumerate(_APART)}}
+    places = {name: place for place, name in enumerate((SHARED_SERVER, *_APART, ARCHIVES))}
     items.sort(key=lambda item: places.get(group(item.nodeid), len(places)))
 
 

