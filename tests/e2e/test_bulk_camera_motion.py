@@ -90,4 +90,10 @@ def test_ten_by_three_views(camera_motion_archive: Path, clips: Path, tmp_path: 
     annotations = clips / "val.csv"
     run("evaluate", camera_motion_archive, "--annotations", annotations, "--videos", clips, "--out", out, *options)
     result = json.loads(out.read_text())
-    assert result["counts"] == {"annotated": FEWEST, "scored": FEWEST, "missing": 0, "broken": 0, "samples": 30 * FEWEST}
+    assert result["counts"] == {
+        "annotated": FEWEST,
+        "scored": FEWEST,
+        "missing": 0,
+        "broken": 0,
+        "samples": 30 * FEWEST,
+    }
