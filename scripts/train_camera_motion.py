@@ -132,7 +132,7 @@ def record_of(start: Path | None) -> TrainingRecord | None:
         return None
     try:
         return read_record(start)
-    except (OSError, SafetensorError, TypeError, KeyError) as error:
+    except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
         reason = "there is no such file" if not start.is_file() else "this command has not written it"
         raise SystemExit(f"train_camera_motion: {start} cannot be refined: {reason}") from error
 

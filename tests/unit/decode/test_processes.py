@@ -348,20 +348,14 @@ HANGING = [act for act, types in evil_process.ACTS.items() if "DecodeTimeout" in
 
 
 @pytest.fixture(scope="module")
-def evil_code() -> Iterator[None]:
-    """Processes of services that are made now turn against the server for payloads made by `evil_payload`."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launch, "_CODE", launch._CODE.replace("handlers.decode.worker", evil_process.__name__))
-        yield
-
-
-@pytest.fixture(scope="module")
-def make_evil(evil_code: None) -> Iterator[Callable[..., ProcessDecodeService]]:
-    """`make_evil(processes, decode_timeout_sec)`: a service of such processes, closed at the end.
+def make_evil() -> Iterator[Callable[..., ProcessDecodeService]]:
+    """`make_evil(processes, decode_timeout_sec)`: a service, closed at the end, whose processes turn against the server
+    for payloads made by `evil_payload`.
 
     Without the sandbox, which would keep much of that from the server: this side must not depend on it.
     """
-    with contextlib.ExitStack() as stack:
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
+        patch.setattr(launch, "_CODE", launch._CODE.replace("handlers.decode.worker", evil_process.__name__))
 
         def made(processes: int, decode_timeout_sec: float) -> ProcessDecodeService:
             limits = Limits(decode_timeout_sec=decode_timeout_sec)
@@ -401,12 +395,12 @@ def test_processes_that_hang_cost_only_their_jobs(
     """All at once, for each takes as long as is allowed."""
     processes = len(HANGING) + 1
     service = make_evil(processes, 8.0)
-    hung = [service.submit(evil_process.evil_payload(act), MANY) for act in HANGING]
-    honest = [service.submit(h264_video, MANY) for _ in range(3)]
-    outcomes = finish(service, [*hung, *honest], time.monotonic())
-    for act, outcome in zip(HANGING, outcomes, strict=False):
+    payloads = [*map(evil_process.evil_payload, HANGING), *[h264_video] * 3]
+    outcomes = decode_all(service, payloads, MANY)
+    hung, honest = outcomes[: len(HANGING)], outcomes[len(HANGING) :]
+    for act, outcome in zip(HANGING, hung, strict=True):
         assert outcome.type in evil_process.ACTS[act], (act, outcome.error)
-    for outcome in (*outcomes[len(HANGING) :], *decode_all(service, [h264_video] * processes, MANY)):
+    for outcome in (*honest, *decode_all(service, [h264_video] * processes, MANY)):
         assert_equal(outcome, expected)
 
 
